@@ -1,0 +1,1 @@
+//! BT2C peer-to-peer manager: handshake, sessions, slots, routing, gossip and transports.

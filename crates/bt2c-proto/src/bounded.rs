@@ -1,0 +1,199 @@
+//! Field types that are bounded while they are read: lists by count, text and blobs by length.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::limits::MAX_BLOB;
+
+/// `deserialize_with` for a list of at most `MAX` entries; the first one too many is an error before it is parsed.
+pub(crate) fn list<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Visitor<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> de::Visitor<'de> for Visitor<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX} entries")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut entries = Vec::new();
+            while entries.len() < MAX {
+                match seq.next_element()? {
+                    Some(entry) => entries.push(entry),
+                    None => return Ok(entries),
+                }
+            }
+            match seq.next_element::<TooMany>() {
+                Ok(None) => Ok(entries),
+                _ => Err(de::Error::invalid_length(MAX + 1, &self)),
+            }
+        }
+    }
+
+    /// Fails on sight, so that an entry beyond the limit costs nothing.
+    struct TooMany;
+
+    impl<'de> Deserialize<'de> for TooMany {
+        fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            Err(de::Error::custom("too many entries"))
+        }
+    }
+
+    deserializer.deserialize_seq(Visitor::<T, MAX>(PhantomData))
+}
+
+/// A text of at most `MAX` bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Text<const MAX: usize>(Box<str>);
+
+impl<const MAX: usize> Text<MAX> {
+    /// The text, cut at a character boundary if it is longer than `MAX` bytes.
+    pub fn cut(text: &str) -> Self {
+        Self(text[..text.floor_char_boundary(MAX)].into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> std::str::FromStr for Text<MAX> {
+    type Err = TextTooLong;
+
+    fn from_str(text: &str) -> Result<Self, TextTooLong> {
+        if text.len() > MAX {
+            return Err(TextTooLong { found: text.len(), limit: MAX });
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A text above its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("text has {found} bytes, more than {limit}")]
+pub struct TextTooLong {
+    /// Length of the text in bytes.
+    pub found: usize,
+    /// The limit in bytes.
+    pub limit: usize,
+}
+
+impl<const MAX: usize> fmt::Display for Text<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Text<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<const MAX: usize> Serialize for Text<MAX> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::serde_text::deserialize(deserializer)
+    }
+}
+
+/// Bytes of at most [`MAX_BLOB`], written in base64 (standard alphabet, padding, no stray trailing bits): public keys
+/// and signatures.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Blob(Box<[u8]>);
+
+impl Blob {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Bytes that are no [`Blob`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// More bytes than [`MAX_BLOB`].
+    #[error("{0} bytes, more than {MAX_BLOB}")]
+    TooLong(usize),
+    /// Text that is not base64.
+    #[error("not base64 with padding")]
+    Base64,
+}
+
+impl TryFrom<&[u8]> for Blob {
+    type Error = BlobError;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, BlobError> {
+        if bytes.len() > MAX_BLOB {
+            return Err(BlobError::TooLong(bytes.len()));
+        }
+        Ok(Self(bytes.into()))
+    }
+}
+
+impl std::str::FromStr for Blob {
+    type Err = BlobError;
+
+    fn from_str(text: &str) -> Result<Self, BlobError> {
+        if text.len() > MAX_BLOB.div_ceil(3) * 4 {
+            return Err(BlobError::TooLong(text.len() / 4 * 3));
+        }
+        let bytes = data_encoding::BASE64.decode(text.as_bytes()).map_err(|_| BlobError::Base64)?;
+        Self::try_from(bytes.as_slice())
+    }
+}
+
+impl fmt::Display for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        data_encoding::BASE64.encode_display(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+crate::serde_text::impl_serde_text!(Blob);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Three(#[serde(deserialize_with = "list::<3, _, _>")] Vec<u8>);
+
+    #[test]
+    fn a_list_may_be_full_but_not_longer() {
+        assert_eq!(serde_json::from_str::<Three>("[1,2,3]").unwrap().0, [1, 2, 3]);
+        assert!(serde_json::from_str::<Three>("[1,2,3,4]").is_err());
+    }
+
+    #[test]
+    fn blobs_have_one_spelling() {
+        assert_eq!("AQI=".parse::<Blob>().unwrap().as_bytes(), [1, 2]);
+        for text in ["AQI", "AQJ=", "AQI=\n", "-_-_"] {
+            assert!(text.parse::<Blob>().is_err(), "{text}");
+        }
+        assert!("A".repeat(4 * MAX_BLOB).parse::<Blob>().is_err());
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        assert_eq!(Text::<3>::cut("aéé").as_str(), "aé");
+        assert!("abcd".parse::<Text<3>>().is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! BT2C chain synchronisation: plan, fetch, import, serve; chain store and consensus.
