@@ -1,0 +1,182 @@
+//! The hello: who a peer is, what chain it has, what it offers.
+
+use std::{fmt, net::SocketAddr, num::NonZeroU16, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{
+    bounded::{self, Text},
+    hash::BlockHash,
+    ids::NodeId,
+    limits::{MAX_FEATURE_LEN, MAX_FEATURES, MAX_TEXT},
+    net::parse_wire_addr,
+    numbers::{Height, integer},
+};
+
+/// Data of `hello`. Everything after `last_block_hash` is optional: a peer that knows only the base protocol sends none
+/// of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol version; another major version is incompatible.
+    pub version: Version,
+    /// The sender's label.
+    pub node_id: NodeId,
+    /// Height of the sender's tip: a hint, proven only by blocks.
+    pub block_height: Height,
+    /// Hash of the sender's tip: a hint; any text that is no hash reads as none.
+    #[serde(serialize_with = "hash_or_empty", deserialize_with = "hash_or_none")]
+    pub last_block_hash: Option<BlockHash>,
+    /// Name of the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Text<MAX_FEATURE_LEN>>,
+    /// Hash of the genesis block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genesis_hash: Option<BlockHash>,
+    /// The port at which the sender takes connections, at the address it is seen at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<NonZeroU16>,
+    /// Software and version, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<Text<MAX_TEXT>>,
+    /// What the sender knows beyond the base protocol. Present (even if empty): it understands `disconnect` and
+    /// `throttled`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "features")]
+    pub features: Option<Vec<Text<MAX_FEATURE_LEN>>>,
+    /// What the sender takes from one peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// The address that the receiver is seen at.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address")]
+    pub your_addr: Option<SocketAddr>,
+}
+
+/// The `limits` of a hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Requests a minute that the sender takes from one IP.
+    #[serde(deserialize_with = "integer")]
+    pub requests_per_minute: u64,
+    /// Largest frame body that the sender takes, in bytes.
+    #[serde(deserialize_with = "integer")]
+    pub frame_size: u64,
+}
+
+impl Hello {
+    /// Whether the sender understands messages beyond the nine base ones.
+    pub const fn knows_extensions(&self) -> bool {
+        self.features.is_some()
+    }
+}
+
+fn hash_or_empty<S: serde::Serializer>(hash: &Option<BlockHash>, serializer: S) -> Result<S::Ok, S::Error> {
+    match hash {
+        Some(hash) => hash.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+fn hash_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BlockHash>, D::Error> {
+    struct Lenient(Option<BlockHash>);
+
+    impl FromStr for Lenient {
+        type Err = std::convert::Infallible;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            Ok(Self(text.parse().ok()))
+        }
+    }
+
+    crate::serde_text::deserialize::<D, Lenient>(deserializer).map(|Lenient(hash)| hash)
+}
+
+fn features<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<Text<MAX_FEATURE_LEN>>>, D::Error> {
+    bounded::list::<MAX_FEATURES, _, _>(deserializer).map(Some)
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    struct Wire(SocketAddr);
+
+    impl FromStr for Wire {
+        type Err = crate::net::AddrError;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            parse_wire_addr(text).map(Self)
+        }
+    }
+
+    crate::serde_text::deserialize::<D, Wire>(deserializer).map(|Wire(addr)| Some(addr))
+}
+
+/// A protocol version, `major.minor.patch`; missing parts read as 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Incompatible changes.
+    pub major: u32,
+    /// Compatible additions.
+    pub minor: u32,
+    /// Corrections.
+    pub patch: u32,
+}
+
+impl Version {
+    /// The version that this crate speaks.
+    pub const CURRENT: Self = Self { major: 1, minor: 0, patch: 0 };
+
+    /// Whether two nodes of these versions understand each other.
+    pub const fn is_compatible_with(self, other: Self) -> bool {
+        self.major == other.major
+    }
+}
+
+/// A text that is no [`Version`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no version: expected major.minor.patch")]
+pub struct VersionError;
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let mut parts = text.split('.');
+        let mut part = || match parts.next() {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().map(Some).map_err(|_| VersionError)
+            }
+            Some(_) => Err(VersionError),
+            None => Ok(None),
+        };
+        let version = Self {
+            major: part()?.ok_or(VersionError)?,
+            minor: part()?.unwrap_or(0),
+            patch: part()?.unwrap_or(0),
+        };
+        if parts.next().is_some() { Err(VersionError) } else { Ok(version) }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+crate::serde_text::impl_serde_text!(Version);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_parse_with_missing_parts_and_compare_by_major() {
+        let read = str::parse::<Version>;
+        assert_eq!(read("1.0.0"), Ok(Version::CURRENT));
+        assert_eq!(read("1"), Ok(Version::CURRENT));
+        assert!(read("1.9").unwrap().is_compatible_with(Version::CURRENT));
+        assert!(!read("2.0.0").unwrap().is_compatible_with(Version::CURRENT));
+        for text in ["", "1.", "a", "1.0.0.0", "+1", "99999999999"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

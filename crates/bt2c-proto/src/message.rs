@@ -1,0 +1,394 @@
+//! The messages: the nine of the base protocol, and the two that are sent to peers who know more.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    block::Block,
+    bounded::{self, Text},
+    envelope::Envelope,
+    error::ParseError,
+    hash::BlockHash,
+    hello::Hello,
+    limits::{DEFAULT_PEERS, MAX_BLOCKS, MAX_PEERS, MAX_TEXT},
+    net::parse_wire_addr,
+    numbers::{Height, integer},
+    transaction::Transaction,
+};
+
+/// Declares [`MessageKind`] with the wire name of each.
+macro_rules! message_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// The `type` of a message.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum MessageKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl MessageKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// The kind of that wire name, if it is known here.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$kind),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+message_kinds! {
+    /// First message each way.
+    Hello = "hello",
+    /// Are you there?
+    Ping = "ping",
+    /// Yes.
+    Pong = "pong",
+    /// Asks for addresses.
+    GetPeers = "get_peers",
+    /// Answers with addresses.
+    Peers = "peers",
+    /// Asks for blocks by height.
+    GetBlocks = "get_blocks",
+    /// Answers with blocks.
+    Blocks = "blocks",
+    /// Pushes a block.
+    NewBlock = "new_block",
+    /// Pushes a transaction.
+    NewTransaction = "new_transaction",
+    /// Says why a connection is about to be closed; only to peers whose hello carried `features`.
+    Disconnect = "disconnect",
+    /// Says that an answer is delayed; only to peers whose hello carried `features`.
+    Throttled = "throttled",
+}
+
+impl MessageKind {
+    /// Whether the message is part of the base protocol, which every peer understands.
+    pub const fn is_base(self) -> bool {
+        !matches!(self, Self::Disconnect | Self::Throttled)
+    }
+
+    /// Whether the message is a request that the request limit counts.
+    pub const fn is_request(self) -> bool {
+        matches!(self, Self::GetPeers | Self::GetBlocks)
+    }
+}
+
+impl fmt::Display for MessageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a connection is closed: the closed set of `disconnect` codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseCode {
+    /// Another network name.
+    Network,
+    /// Another genesis block.
+    Genesis,
+    /// An incompatible major version.
+    Version,
+    /// A connection to oneself.
+    SelfConnection,
+    /// A label that is reserved to another PeerId, or that differs from the certificate's.
+    Label,
+    /// Another connection between the same two nodes stays.
+    Replaced,
+    /// No slot is free.
+    Full,
+    /// The peer or its address is banned.
+    Banned,
+    /// Too many requests.
+    Rate,
+    /// A violation of the protocol.
+    Protocol,
+    /// Nothing was heard in time.
+    Timeout,
+    /// The peer does not read what it is sent.
+    Slow,
+    /// Nothing useful was heard for long, and there are others.
+    Idle,
+    /// Made room for another peer, or was no longer wanted.
+    Pruned,
+    /// The node is stopping.
+    Shutdown,
+}
+
+impl CloseCode {
+    /// Every code.
+    pub const ALL: &[Self] = &[
+        Self::Network,
+        Self::Genesis,
+        Self::Version,
+        Self::SelfConnection,
+        Self::Label,
+        Self::Replaced,
+        Self::Full,
+        Self::Banned,
+        Self::Rate,
+        Self::Protocol,
+        Self::Timeout,
+        Self::Slow,
+        Self::Idle,
+        Self::Pruned,
+        Self::Shutdown,
+    ];
+
+    /// The name on the wire and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Genesis => "genesis",
+            Self::Version => "version",
+            Self::SelfConnection => "self",
+            Self::Label => "label",
+            Self::Replaced => "replaced",
+            Self::Full => "full",
+            Self::Banned => "banned",
+            Self::Rate => "rate",
+            Self::Protocol => "protocol",
+            Self::Timeout => "timeout",
+            Self::Slow => "slow",
+            Self::Idle => "idle",
+            Self::Pruned => "pruned",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl std::str::FromStr for CloseCode {
+    type Err = UnknownCloseCode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCloseCode> {
+        Self::ALL.iter().copied().find(|code| code.name() == text).ok_or(UnknownCloseCode)
+    }
+}
+
+/// A `disconnect` code outside the closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such disconnect code")]
+pub struct UnknownCloseCode;
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+crate::serde_text::impl_serde_text!(CloseCode);
+
+/// A message of the protocol, typed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Message {
+    /// See [`Hello`].
+    Hello(Box<Hello>),
+    /// Are you there?
+    Ping(Ping),
+    /// The answer to a ping, with its timestamp.
+    Pong(Ping),
+    /// Asks for addresses.
+    GetPeers(GetPeers),
+    /// Answers [`Message::GetPeers`].
+    Peers(Peers),
+    /// Asks for blocks.
+    GetBlocks(GetBlocks),
+    /// Answers [`Message::GetBlocks`].
+    Blocks(Blocks),
+    /// A block that the sender holds valid.
+    NewBlock(NewBlock),
+    /// A transaction that the sender holds valid.
+    NewTransaction(NewTransaction),
+    /// Why the sender is about to close the connection.
+    Disconnect(Disconnect),
+    /// An answer will come late.
+    Throttled(Throttled),
+}
+
+/// Data of `ping` and `pong`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Chosen by the asker, echoed in the answer; by custom seconds since the Unix epoch.
+    #[serde(deserialize_with = "integer")]
+    pub timestamp: u64,
+}
+
+/// Data of `get_peers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetPeers {
+    /// How many addresses are wanted: 1 to [`MAX_PEERS`], 10 if missing.
+    #[serde(default = "default_count", deserialize_with = "integer")]
+    pub count: u64,
+}
+
+const fn default_count() -> u64 {
+    DEFAULT_PEERS as u64
+}
+
+/// Data of `peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// At most [`MAX_PEERS`] addresses. Entries that are no IP literal with a port are dropped on receipt.
+    #[serde(deserialize_with = "addresses")]
+    pub peers: Vec<SocketAddr>,
+}
+
+/// Reads addresses, bounded by the number of entries and not of those that are kept.
+fn addresses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    struct Entry(Option<SocketAddr>);
+
+    impl std::str::FromStr for Entry {
+        type Err = std::convert::Infallible;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            Ok(Self(parse_wire_addr(text).ok()))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Entry {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            crate::serde_text::deserialize(deserializer)
+        }
+    }
+
+    let entries: Vec<Entry> = bounded::list::<MAX_PEERS, _, _>(deserializer)?;
+    Ok(entries.into_iter().filter_map(|Entry(addr)| addr).collect())
+}
+
+/// Data of `get_blocks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetBlocks {
+    /// Lowest height wanted.
+    pub start_height: Height,
+    /// Highest height wanted, inclusive.
+    pub end_height: Height,
+}
+
+/// Data of `blocks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// Contiguous and ascending from the requested start; may stop early; empty means none of them.
+    #[serde(deserialize_with = "bounded::list::<MAX_BLOCKS, _, _>")]
+    pub blocks: Vec<Block>,
+}
+
+/// Data of `new_block`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewBlock {
+    /// The block.
+    pub block: Block,
+}
+
+/// Data of `new_transaction`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTransaction {
+    /// The transaction.
+    pub transaction: Transaction,
+}
+
+/// Data of `disconnect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnect {
+    /// The cause.
+    pub code: CloseCode,
+    /// The cause in words, for the operator's log.
+    pub reason: Text<MAX_TEXT>,
+}
+
+/// Data of `throttled`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// The type of the delayed request.
+    #[serde(rename = "type")]
+    pub kind: Text<MAX_TEXT>,
+    /// The delayed request's id, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<u32>,
+    /// Milliseconds until the answer.
+    #[serde(deserialize_with = "integer")]
+    pub retry_after_ms: u64,
+}
+
+impl Message {
+    /// The message's type.
+    pub const fn kind(&self) -> MessageKind {
+        match self {
+            Self::Hello(_) => MessageKind::Hello,
+            Self::Ping(_) => MessageKind::Ping,
+            Self::Pong(_) => MessageKind::Pong,
+            Self::GetPeers(_) => MessageKind::GetPeers,
+            Self::Peers(_) => MessageKind::Peers,
+            Self::GetBlocks(_) => MessageKind::GetBlocks,
+            Self::Blocks(_) => MessageKind::Blocks,
+            Self::NewBlock(_) => MessageKind::NewBlock,
+            Self::NewTransaction(_) => MessageKind::NewTransaction,
+            Self::Disconnect(_) => MessageKind::Disconnect,
+            Self::Throttled(_) => MessageKind::Throttled,
+        }
+    }
+}
+
+impl Envelope<'_> {
+    /// Parses `data`; `None` if the type is unknown here.
+    ///
+    /// # Errors
+    /// [`ParseError::Data`], [`ParseError::Invalid`] or [`ParseError::HelloEnvelope`].
+    pub fn message(&self) -> Result<Option<Message>, ParseError> {
+        let Some(kind) = self.kind else { return Ok(None) };
+        let message = parse_data(kind, self.data).map_err(|source| ParseError::Data { kind, source })?;
+        match &message {
+            Message::Hello(hello) => {
+                if self.timestamp.is_none() || self.sender.as_deref() != Some(hello.node_id.as_str()) {
+                    return Err(ParseError::HelloEnvelope);
+                }
+            }
+            Message::GetPeers(request) if request.count == 0 || request.count > MAX_PEERS as u64 => {
+                return Err(ParseError::Invalid { kind, what: "count is outside 1 to 1000" });
+            }
+            Message::GetBlocks(request) if request.start_height > request.end_height => {
+                return Err(ParseError::Invalid { kind, what: "start_height is above end_height" });
+            }
+            _ => {}
+        }
+        Ok(Some(message))
+    }
+
+    /// The hash of the block in a `new_block`, read without its transactions, so that a block known already costs no
+    /// more than that.
+    pub fn new_block_hash(&self) -> Option<BlockHash> {
+        #[derive(Deserialize)]
+        struct HeaderOnly {
+            block: crate::block::BlockHeader,
+        }
+
+        serde_json::from_str::<HeaderOnly>(self.data).ok().map(|data| data.block.hash())
+    }
+}
+
+fn parse_data(kind: MessageKind, data: &str) -> serde_json::Result<Message> {
+    Ok(match kind {
+        MessageKind::Hello => Message::Hello(serde_json::from_str(data)?),
+        MessageKind::Ping => Message::Ping(serde_json::from_str(data)?),
+        MessageKind::Pong => Message::Pong(serde_json::from_str(data)?),
+        MessageKind::GetPeers => Message::GetPeers(serde_json::from_str(data)?),
+        MessageKind::Peers => Message::Peers(serde_json::from_str(data)?),
+        MessageKind::GetBlocks => Message::GetBlocks(serde_json::from_str(data)?),
+        MessageKind::Blocks => Message::Blocks(serde_json::from_str(data)?),
+        MessageKind::NewBlock => Message::NewBlock(serde_json::from_str(data)?),
+        MessageKind::NewTransaction => Message::NewTransaction(serde_json::from_str(data)?),
+        MessageKind::Disconnect => Message::Disconnect(serde_json::from_str(data)?),
+        MessageKind::Throttled => Message::Throttled(serde_json::from_str(data)?),
+    })
+}
