@@ -349,10 +349,10 @@ impl Envelope<'_> {
         let Some(kind) = self.kind else { return Ok(None) };
         let message = parse_data(kind, self.data).map_err(|source| ParseError::Data { kind, source })?;
         match &message {
-            Message::Hello(hello) => {
-                if self.timestamp.is_none() || self.sender.as_deref() != Some(hello.node_id.as_str()) {
-                    return Err(ParseError::HelloEnvelope);
-                }
+            Message::Hello(hello)
+                if self.timestamp.is_none() || self.sender.as_deref() != Some(hello.node_id.as_str()) =>
+            {
+                return Err(ParseError::HelloEnvelope);
             }
             Message::GetPeers(request) if request.count == 0 || request.count > MAX_PEERS as u64 => {
                 return Err(ParseError::Invalid { kind, what: "count is outside 1 to 1000" });
