@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::Serialize
 
 use crate::{
     address::Address,
-    bounded::{self, Blob},
+    bounded::{self, Blob, Object},
     hash::{BlockHash, Hasher, MerkleRoot},
     limits::MAX_TRANSACTIONS,
     merkle::merkle_root,
@@ -153,10 +153,15 @@ struct WireBlock {
     merkle_root: MerkleRoot,
     #[serde(deserialize_with = "validator")]
     validator: Option<Address>,
-    #[serde(deserialize_with = "bounded::list::<MAX_TRANSACTIONS, _, _>")]
+    #[serde(deserialize_with = "transactions")]
     transactions: Vec<Transaction>,
     hash: BlockHash,
     signature: Blob,
+}
+
+fn transactions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Transaction>, D::Error> {
+    let entries = bounded::list::<MAX_TRANSACTIONS, Object<Transaction>, _>(deserializer)?;
+    Ok(entries.into_iter().map(|Object(transaction)| transaction).collect())
 }
 
 fn validator<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
@@ -192,7 +197,7 @@ fn checked_header<E: de::Error>(
 impl<'de> Deserialize<'de> for BlockHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let WireHeader { height, timestamp, previous_hash, merkle_root, validator, hash, signature } =
-            WireHeader::deserialize(deserializer)?;
+            bounded::object(deserializer)?;
         let content = HeaderContent { height, timestamp, previous_hash, merkle_root, validator };
         checked_header(content, hash, signature)
     }
@@ -209,7 +214,7 @@ impl<'de> Deserialize<'de> for Block {
             transactions,
             hash,
             signature,
-        } = WireBlock::deserialize(deserializer)?;
+        } = bounded::object(deserializer)?;
         let content = HeaderContent { height, timestamp, previous_hash, merkle_root, validator };
         Ok(Self { header: checked_header(content, hash, signature)?, transactions })
     }

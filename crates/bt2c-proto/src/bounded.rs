@@ -1,4 +1,4 @@
-//! Field types that are bounded while they are read: lists by count, text and blobs by length.
+//! Field types that are bounded while they are read: lists by count, text and blobs by length, objects by being objects.
 
 use std::{fmt, marker::PhantomData};
 
@@ -46,6 +46,39 @@ where
     }
 
     deserializer.deserialize_seq(Visitor::<T, MAX>(PhantomData))
+}
+
+/// `deserialize_with` for a struct that must be spelled as a JSON object. Derived code alone also takes an array of the
+/// values in the order of the fields, which no other implementation would.
+pub(crate) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Visitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Visitor(PhantomData))
+}
+
+/// A `T` read by [`object`], where a type is called for and not a function: as an entry of a list, in an `Option`.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Self)
+    }
 }
 
 /// A text of at most `MAX` bytes.
@@ -180,6 +213,18 @@ mod tests {
     fn a_list_may_be_full_but_not_longer() {
         assert_eq!(serde_json::from_str::<Three>("[1,2,3]").unwrap().0, [1, 2, 3]);
         assert!(serde_json::from_str::<Three>("[1,2,3,4]").is_err());
+    }
+
+    #[test]
+    fn an_object_is_no_array_of_its_values() {
+        #[derive(Deserialize)]
+        struct Point {
+            x: u8,
+            y: u8,
+        }
+        let Object(point) = serde_json::from_str::<Object<Point>>("{\"y\":2,\"x\":1}").unwrap();
+        assert_eq!((point.x, point.y), (1, 2));
+        assert!(serde_json::from_str::<Object<Point>>("[1,2]").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    error::ParseError, message::MessageKind, numbers::lenient_timestamp, scan::check_limits,
+    bounded::Object, error::ParseError, message::MessageKind, numbers::lenient_timestamp, scan::check_limits,
     serde_text::BorrowedStr,
 };
 
@@ -45,7 +45,8 @@ impl<'a> Envelope<'a> {
     pub fn split(body: &'a [u8]) -> Result<Self, ParseError> {
         let text = std::str::from_utf8(body).map_err(ParseError::Utf8)?;
         check_limits(text)?;
-        let wire: WireEnvelope<'a> = serde_json::from_str(text).map_err(ParseError::Envelope)?;
+        let Object(wire): Object<WireEnvelope<'a>> =
+            serde_json::from_str(text).map_err(ParseError::Envelope)?;
         let data = wire.data.get();
         if !data.starts_with('{') {
             return Err(ParseError::DataNotObject);
@@ -61,5 +62,17 @@ impl<'a> Envelope<'a> {
     /// The raw text of `data`.
     pub const fn data(&self) -> &'a str {
         self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_is_an_object_and_no_array_of_its_values() {
+        assert!(Envelope::split(br#"{"type":"ping","data":{"timestamp":1}}"#).is_ok());
+        let error = Envelope::split(br#"["ping",{"timestamp":1},1,"alice"]"#).unwrap_err();
+        assert!(matches!(error, ParseError::Envelope(_)));
     }
 }

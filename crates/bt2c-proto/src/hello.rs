@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU16, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    bounded::{self, Text},
+    bounded::{self, Object, Text},
     hash::BlockHash,
     ids::NodeId,
     limits::{MAX_FEATURE_LEN, MAX_FEATURES, MAX_TEXT},
@@ -43,7 +43,7 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "features")]
     pub features: Option<Vec<Text<MAX_FEATURE_LEN>>>,
     /// What the sender takes from one peer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "limits")]
     pub limits: Option<Limits>,
     /// The address that the receiver is seen at.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address")]
@@ -93,6 +93,10 @@ fn features<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<Text<MAX_FEATURE_LEN>>>, D::Error> {
     bounded::list::<MAX_FEATURES, _, _>(deserializer).map(Some)
+}
+
+fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Limits>, D::Error> {
+    Ok(Option::<Object<Limits>>::deserialize(deserializer)?.map(|Object(limits)| limits))
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {

@@ -295,6 +295,7 @@ pub struct NewBlock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTransaction {
     /// The transaction.
+    #[serde(deserialize_with = "bounded::object")]
     pub transaction: Transaction,
 }
 
