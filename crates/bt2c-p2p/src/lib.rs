@@ -1,1 +1,2 @@
-//! BT2C peer-to-peer manager: handshake, sessions, slots, routing, gossip and transports.
+//! x
+pub mod env;
