@@ -9,7 +9,7 @@ use crate::{
     hash::BlockHash,
     ids::NodeId,
     limits::{MAX_FEATURE_LEN, MAX_FEATURES, MAX_TEXT},
-    net::parse_wire_addr,
+    net::{WireAddr, canonical},
     numbers::{Height, integer},
 };
 
@@ -45,8 +45,13 @@ pub struct Hello {
     /// What the sender takes from one peer.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "limits")]
     pub limits: Option<Limits>,
-    /// The address that the receiver is seen at.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "address")]
+    /// The address that the receiver is seen at: a hint; any text that is no usable address reads as none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "canonical_addr",
+        deserialize_with = "address"
+    )]
     pub your_addr: Option<SocketAddr>,
 }
 
@@ -92,25 +97,24 @@ fn hash_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Blo
 fn features<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<Text<MAX_FEATURE_LEN>>>, D::Error> {
-    bounded::list::<MAX_FEATURES, _, _>(deserializer).map(Some)
+    #[derive(Deserialize)]
+    struct List(
+        #[serde(deserialize_with = "bounded::list::<MAX_FEATURES, _, _>")] Vec<Text<MAX_FEATURE_LEN>>,
+    );
+
+    Ok(Option::<List>::deserialize(deserializer)?.map(|List(features)| features))
 }
 
 fn limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Limits>, D::Error> {
     Ok(Option::<Object<Limits>>::deserialize(deserializer)?.map(|Object(limits)| limits))
 }
 
+fn canonical_addr<S: serde::Serializer>(addr: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    addr.map(canonical).serialize(serializer)
+}
+
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    struct Wire(SocketAddr);
-
-    impl FromStr for Wire {
-        type Err = crate::net::AddrError;
-
-        fn from_str(text: &str) -> Result<Self, Self::Err> {
-            parse_wire_addr(text).map(Self)
-        }
-    }
-
-    crate::serde_text::deserialize::<D, Wire>(deserializer).map(|Wire(addr)| Some(addr))
+    Ok(Option::<WireAddr>::deserialize(deserializer)?.and_then(|WireAddr(addr)| addr))
 }
 
 /// A protocol version, `major.minor.patch`; missing parts read as 0.
@@ -171,6 +175,33 @@ crate::serde_text::impl_serde_text!(Version);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(more: &str) -> serde_json::Result<Hello> {
+        serde_json::from_str(&format!(
+            r#"{{"version":"1","node_id":"a","block_height":0,"last_block_hash":""{more}}}"#
+        ))
+    }
+
+    #[test]
+    fn null_stands_for_an_optional_field_that_is_missing() {
+        let bare = read("").unwrap();
+        for field in
+            ["network", "genesis_hash", "listen_port", "user_agent", "features", "limits", "your_addr"]
+        {
+            assert_eq!(read(&format!(",\"{field}\":null")).unwrap(), bare, "{field}");
+        }
+        assert_eq!(read(r#","features":[]"#).unwrap().features, Some(vec![]));
+    }
+
+    #[test]
+    fn an_address_that_means_nothing_elsewhere_is_no_violation_and_is_never_sent() {
+        for text in ["[fe80::1%3]:8338", "example.org:8338", "192.0.2.1:0"] {
+            assert_eq!(read(&format!(r#","your_addr":"{text}""#)).unwrap().your_addr, None, "{text}");
+        }
+        let scoped = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 8338, 0, 3);
+        let hello = Hello { your_addr: Some(scoped.into()), ..read("").unwrap() };
+        assert!(serde_json::to_string(&hello).unwrap().contains(r#""your_addr":"[fe80::1]:8338""#));
+    }
 
     #[test]
     fn versions_parse_with_missing_parts_and_compare_by_major() {

@@ -12,8 +12,8 @@ use crate::{
     hash::BlockHash,
     hello::Hello,
     limits::{DEFAULT_PEERS, MAX_BLOCKS, MAX_PEERS, MAX_TEXT},
-    net::parse_wire_addr,
-    numbers::{Height, integer},
+    net::{WireAddr, canonical},
+    numbers::{Height, WireInteger, integer},
     transaction::Transaction,
 };
 
@@ -229,7 +229,7 @@ pub struct Ping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetPeers {
     /// How many addresses are wanted: 1 to [`MAX_PEERS`], 10 if missing.
-    #[serde(default = "default_count", deserialize_with = "integer")]
+    #[serde(default = "default_count", deserialize_with = "count")]
     pub count: u64,
 }
 
@@ -237,34 +237,28 @@ const fn default_count() -> u64 {
     DEFAULT_PEERS as u64
 }
 
+fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Ok(Option::<WireInteger>::deserialize(deserializer)?
+        .map_or_else(default_count, |WireInteger(count)| count))
+}
+
 /// Data of `peers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peers {
     /// At most [`MAX_PEERS`] addresses. Entries that are no IP literal with a port are dropped on receipt.
-    #[serde(deserialize_with = "addresses")]
+    #[serde(serialize_with = "canonical_addresses", deserialize_with = "addresses")]
     pub peers: Vec<SocketAddr>,
+}
+
+/// Writes addresses as any host understands them, without an IPv6 scope.
+fn canonical_addresses<S: serde::Serializer>(addrs: &[SocketAddr], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(addrs.iter().copied().map(canonical))
 }
 
 /// Reads addresses, bounded by the number of entries and not of those that are kept.
 fn addresses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    struct Entry(Option<SocketAddr>);
-
-    impl std::str::FromStr for Entry {
-        type Err = std::convert::Infallible;
-
-        fn from_str(text: &str) -> Result<Self, Self::Err> {
-            Ok(Self(parse_wire_addr(text).ok()))
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Entry {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            crate::serde_text::deserialize(deserializer)
-        }
-    }
-
-    let entries: Vec<Entry> = bounded::list::<MAX_PEERS, _, _>(deserializer)?;
-    Ok(entries.into_iter().filter_map(|Entry(addr)| addr).collect())
+    let entries: Vec<WireAddr> = bounded::list::<MAX_PEERS, _, _>(deserializer)?;
+    Ok(entries.into_iter().filter_map(|WireAddr(addr)| addr).collect())
 }
 
 /// Data of `get_blocks`.

@@ -122,6 +122,23 @@ pub fn parse_wire_addr(text: &str) -> Result<SocketAddr, AddrError> {
     Ok(canonical(addr))
 }
 
+/// An address as a peer wrote it: none if the text is no usable one, which is nothing to blame anybody for.
+pub(crate) struct WireAddr(pub(crate) Option<SocketAddr>);
+
+impl FromStr for WireAddr {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(parse_wire_addr(text).ok()))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for WireAddr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::serde_text::deserialize(deserializer)
+    }
+}
+
 /// A text that is no usable address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address: use ip:port, [v6]:port or name:port, optionally peerid@ before it")]

@@ -58,6 +58,11 @@ impl<'de> Deserialize<'de> for Height {
     }
 }
 
+/// A wire integer where a type is called for and not a function, as in an `Option`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct WireInteger(#[serde(deserialize_with = "integer")] pub(crate) u64);
+
 /// `deserialize_with` for a wire integer.
 pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let value = u64::deserialize(deserializer)?;
@@ -96,6 +101,10 @@ pub(crate) fn lenient_timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> R
                 reason = "the range was checked on the line above; cutting the fraction is meant"
             )]
             Ok(Some(value as u64))
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
         }
     }
 

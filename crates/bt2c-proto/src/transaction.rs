@@ -33,8 +33,8 @@ pub struct Transaction {
     /// Seconds since the Unix epoch.
     #[serde(deserialize_with = "integer")]
     pub timestamp: u64,
-    /// Free text; empty and absent are the same value.
-    #[serde(default, skip_serializing_if = "is_empty")]
+    /// Free text; empty, absent and null are the same value.
+    #[serde(default, skip_serializing_if = "is_empty", deserialize_with = "payload")]
     pub payload: Text<MAX_PAYLOAD>,
     /// DER SubjectPublicKeyInfo of the sender's RSA key.
     pub public_key: Blob,
@@ -46,6 +46,10 @@ pub struct Transaction {
 
 fn is_empty(payload: &Text<MAX_PAYLOAD>) -> bool {
     payload.as_str().is_empty()
+}
+
+fn payload<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Text<MAX_PAYLOAD>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Transaction {
