@@ -76,7 +76,7 @@ impl DiscoveryConfig {
     ///
     /// # Errors
     /// Names the first setting that cannot be used, and why.
-    pub fn build(self) -> Result<Self, DiscoveryConfigError> {
+    pub fn validate(&self) -> Result<(), DiscoveryConfigError> {
         let durations = [
             ("interval", self.interval),
             ("backoff_base", self.backoff_base),
@@ -97,7 +97,7 @@ impl DiscoveryConfig {
         if named > MAX_NAMED {
             return Err(DiscoveryConfigError::TooManyNamed(named));
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_defaults_are_usable_on_every_network() {
         for network in [Network::Mainnet, Network::Testnet, Network::Devnet] {
-            assert!(DiscoveryConfig::for_network(network).build().is_ok());
+            assert!(DiscoveryConfig::for_network(network).validate().is_ok());
         }
     }
 
@@ -145,13 +145,13 @@ mod tests {
     fn settings_that_would_spin_or_contradict_are_refused() {
         let default = DiscoveryConfig::default;
         let zero = DiscoveryConfig { interval: Duration::ZERO, ..default() };
-        assert_eq!(zero.build(), Err(DiscoveryConfigError::TooShort { field: "interval" }));
+        assert_eq!(zero.validate(), Err(DiscoveryConfigError::TooShort { field: "interval" }));
         let backoff = DiscoveryConfig { backoff_max: Duration::from_secs(1), ..default() };
-        assert!(matches!(backoff.build(), Err(DiscoveryConfigError::Backoff { .. })));
+        assert!(matches!(backoff.validate(), Err(DiscoveryConfigError::Backoff { .. })));
         let percent = DiscoveryConfig { answer_percent: 101, ..default() };
-        assert_eq!(percent.build(), Err(DiscoveryConfigError::Percent(101)));
+        assert_eq!(percent.validate(), Err(DiscoveryConfigError::Percent(101)));
         let seed: PeerAddr = "seed.example.org:8338".parse().unwrap();
         let many = DiscoveryConfig { seeds: vec![seed; 1001], ..default() };
-        assert_eq!(many.build(), Err(DiscoveryConfigError::TooManyNamed(1001)));
+        assert_eq!(many.validate(), Err(DiscoveryConfigError::TooManyNamed(1001)));
     }
 }

@@ -64,6 +64,11 @@ impl NodeDiscovery {
     /// after a failure is not over.
     pub fn next_dial(&mut self, now: Time, view: &Connected) -> Option<DialTarget> {
         self.wake = None;
+        if self.live.is_empty() {
+            self.alone_since.get_or_insert(now);
+        } else {
+            self.alone_since = None;
+        }
         let feeler = self.feelers.out().is_some_and(|addr| view.outbound.contains(&addr));
         let free = view.outbound.len() - usize::from(feeler) < self.config.outbound_wanted;
         let mut target = self.next_named(now, view, DialReason::Operator);
@@ -71,7 +76,11 @@ impl NodeDiscovery {
             target = target
                 .or_else(|| self.next_anchor(now, view))
                 .or_else(|| {
-                    if self.wants_seeds(view) { self.next_named(now, view, DialReason::Seed) } else { None }
+                    if self.wants_seeds(now, view) {
+                        self.next_named(now, view, DialReason::Seed)
+                    } else {
+                        None
+                    }
                 })
                 .or_else(|| self.next_from_book(now, view))
                 .or_else(|| self.next_named(now, view, DialReason::Seed));
@@ -79,10 +88,11 @@ impl NodeDiscovery {
         target.or_else(|| self.next_feeler(now, view, !free))
     }
 
-    /// Seeds come before the book when there is nobody to go by: nothing has ever answered, or a whole round passed
-    /// without an outbound peer. They take at most half of the slots then.
-    fn wants_seeds(&self, view: &Connected) -> bool {
-        let nobody = self.lonely || (self.live.is_empty() && self.book.table_len(Table::Tried) == 0);
+    /// Seeds come before the book when there is nobody to go by: nothing has ever answered, or no outbound
+    /// peer was found for a whole interval. They take at most half of the slots then.
+    fn wants_seeds(&self, now: Time, view: &Connected) -> bool {
+        let waited = self.alone_since.is_some_and(|since| now.since(since) >= self.config.interval);
+        let nobody = self.live.is_empty() && (waited || self.book.table_len(Table::Tried) == 0);
         let seeds = view.outbound.iter().filter(|addr| self.operator.names(**addr)).count();
         nobody && seeds < self.config.outbound_wanted.div_ceil(2)
     }

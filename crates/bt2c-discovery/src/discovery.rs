@@ -50,8 +50,8 @@ pub struct NodeDiscovery {
     pub(crate) anchors: Vec<Anchor>,
     /// Those of the last run that were not dialled yet.
     pub(crate) pending_anchors: Vec<Anchor>,
-    /// Whether a whole round passed without an outbound connection.
-    pub(crate) lonely: bool,
+    /// Since when there has been no outbound connection, as far as time has been told.
+    pub(crate) alone_since: Option<Time>,
     /// When a dial that is not possible yet becomes possible.
     pub(crate) wake: Option<Time>,
     round: Round,
@@ -70,7 +70,7 @@ struct Round {
 #[derive(Debug, Default)]
 struct Saving {
     changed: Option<Time>,
-    last: Time,
+    last: Option<Time>,
     ready: bool,
 }
 
@@ -135,7 +135,7 @@ pub struct KnownPeer {
 impl NodeDiscovery {
     /// Discovery with an empty book. `seed` must be unpredictable to others, and decides everything left to chance.
     ///
-    /// Expects a configuration that passed [`DiscoveryConfig::build`].
+    /// Expects a configuration that passed [`DiscoveryConfig::validate`].
     pub fn new(config: DiscoveryConfig, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha8Rng::from_seed(seed);
         let key = BucketKey([rng.next_u64(), rng.next_u64()]);
@@ -150,7 +150,7 @@ impl NodeDiscovery {
             live: BTreeMap::new(),
             anchors: Vec::new(),
             pending_anchors: Vec::new(),
-            lonely: false,
+            alone_since: None,
             wake: None,
             round: Round { at: Time::default(), gap: FIRST_GAP },
             to_ask: BTreeMap::new(),
@@ -259,7 +259,7 @@ impl NodeDiscovery {
             self.start_round(now);
         }
         if self.save_at().is_some_and(|at| at <= now) {
-            self.saving = Saving { changed: None, last: now, ready: true };
+            self.saving = Saving { changed: None, last: Some(now), ready: true };
         }
     }
 
@@ -268,7 +268,6 @@ impl NodeDiscovery {
     fn start_round(&mut self, now: Time) {
         let live = self.live.values();
         self.to_ask = live.map(|(peer, _)| (*peer, self.askable(now, peer))).collect();
-        self.lonely = self.live.is_empty();
         self.bans.expire(now);
         let short = self.live.len() < self.config.outbound_wanted;
         self.round.gap = if short {
@@ -281,7 +280,6 @@ impl NodeDiscovery {
 
     /// Asks a peer that just came up, and starts anew with short rounds if it is the only one.
     pub(crate) fn ask_newcomer(&mut self, now: Time, peer: PeerId) {
-        self.lonely = false;
         self.to_ask.insert(peer, self.askable(now, &peer));
         if self.live.len() == 1 {
             self.round.gap = FIRST_GAP.min(self.config.interval);
@@ -297,11 +295,7 @@ impl NodeDiscovery {
     /// Changes are gathered for a moment, and written no more often than the interval says.
     fn save_at(&self) -> Option<Time> {
         let changed = self.saving.changed?;
-        let rested = if self.saving.last == Time::default() {
-            changed
-        } else {
-            self.saving.last + self.config.persist_interval
-        };
+        let rested = self.saving.last.map_or(changed, |last| last + self.config.persist_interval);
         Some(rested.max(changed + GATHERING))
     }
 

@@ -61,7 +61,7 @@ impl NodeDiscovery {
     pub fn handle_inbound(&mut self, now: Time, observed: IpAddr, listen_port: u16) {
         let addr = canonical(SocketAddr::new(observed, listen_port));
         self.add_peer(now, addr, Source::Peer(observed));
-        if self.book.get(addr).is_some_and(|entry| !entry.is_tried()) {
+        if self.book.get(addr).is_some_and(|entry| entry.answered.is_none()) {
             self.check_soon(now, addr);
         }
     }

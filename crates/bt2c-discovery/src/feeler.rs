@@ -9,7 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 use bt2c_proto::{IpUnit, Time, is_global};
 
 use crate::{
-    book::Table,
+    book::{Entry, Table},
     dial::{Connected, DialReason, DialTarget},
     discovery::NodeDiscovery,
 };
@@ -68,24 +68,26 @@ impl NodeDiscovery {
         Some(DialTarget { addr, pin: None, reason: DialReason::Feeler })
     }
 
-    /// The first of the queue that need not wait. That it is connected inbound does not matter: that is why it is here.
+    /// The first of the queue that need not wait. It stays in the queue until it answered or failed too often. That it
+    /// is connected inbound does not matter: that is why it is here.
     fn next_queued(&mut self, now: Time, view: &Connected) -> Option<SocketAddr> {
-        let mut queue = std::mem::take(&mut self.feelers.queue);
-        queue.retain(|addr| {
-            self.book.get(*addr).is_some_and(|entry| !entry.is_tried() && entry.retry.failures < MAX_CHECKS)
-        });
-        let retry_at = |addr: SocketAddr| self.book.get(addr).map_or(now, |entry| entry.retry.at);
+        let unknown = |entry: &Entry| entry.answered.is_none() && entry.retry.failures < MAX_CHECKS;
+        self.feelers.queue.retain(|addr| self.book.get(*addr).is_some_and(unknown));
         let open = |addr: SocketAddr| {
             !self.own.contains(addr)
                 && self.bans.until(now, addr.ip()).is_none()
                 && !view.outbound.contains(&addr)
         };
-        let found = queue.iter().position(|addr| retry_at(*addr) <= now && open(*addr));
-        let wake = queue.iter().map(|addr| retry_at(*addr)).filter(|at| *at > now).min();
-        let found = found.map(|index| queue.remove(index));
-        self.feelers.queue = queue;
+        let mut wake = None;
+        for addr in self.feelers.queue.iter().copied().filter(|addr| open(*addr)) {
+            let retry_at = self.book.get(addr).map_or(now, |entry| entry.retry.at);
+            if retry_at <= now {
+                return Some(addr);
+            }
+            wake = Some(wake.map_or(retry_at, |wake: Time| wake.min(retry_at)));
+        }
         wake.into_iter().for_each(|at| self.wake_at(at));
-        found
+        None
     }
 
     fn next_untried(&mut self, now: Time, view: &Connected, full: bool) -> Option<SocketAddr> {

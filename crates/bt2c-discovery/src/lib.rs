@@ -19,8 +19,10 @@
 //! use bt2c_proto::{Network, PeerId, Time};
 //!
 //! let seed: SocketAddr = "8.8.8.8:8338".parse()?;
-//! let config = DiscoveryConfig { seeds: vec![seed.into()], ..DiscoveryConfig::for_network(Network::Mainnet) };
-//! let mut discovery = NodeDiscovery::new(config.build()?, [7; 32]);
+//! let mut config = DiscoveryConfig::for_network(Network::Mainnet);
+//! config.seeds.push(seed.into());
+//! config.validate()?;
+//! let mut discovery = NodeDiscovery::new(config, [7; 32]);
 //! let mut connected = Connected::default();
 //!
 //! // A fresh node knows nobody but its seed: dial it, and say how that ended.
