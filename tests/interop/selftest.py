@@ -195,8 +195,10 @@ class Peers(unittest.IsolatedAsyncioTestCase):
         liar = LocalPeer(identity=Identity("one"))
         liar.identity.certificate  # made for the first label, kept
         liar.identity.node_id = "two"
-        with self.assertRaises(Closed):
-            await liar.dial(self.addr)
+        thief = LocalPeer(identity=Identity(self.server.identity.node_id))
+        for refused_peer in (liar, thief):
+            with self.assertRaises(Closed):
+                await refused_peer.dial(self.addr)
 
     async def test_broken_chains(self) -> None:
         blocks = list(self.server.blocks)

@@ -1,6 +1,7 @@
 """One connection of a base peer: answers what the seed defines, asks, pushes, and holds the other side to the page."""
 
 import asyncio
+import re
 import ssl
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ NO_HASH = "0" * 64
 #: How a stream fails when the other side is gone.
 GONE = (OSError, asyncio.IncompleteReadError)
 
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,54}")
+_KEY_LABEL = re.compile(r"[0-9A-Fa-f]{40}")
 _ANSWER_OF = {"ping": "pong", "get_peers": "peers", "get_blocks": "blocks"}
 
 
@@ -82,6 +85,8 @@ class Connection:
         node_id = message.data["node_id"]
         if message.sender != node_id or self.remote.label not in (None, node_id):
             raise WireError(f"hello of {node_id} with sender {message.sender} on a certificate of {self.remote.label}")
+        if not _LABEL.fullmatch(node_id) or (_KEY_LABEL.fullmatch(node_id) and node_id != self.remote.peer_id[:40]):
+            raise WireError(f"node_id {node_id:.60} on the key {self.remote.peer_id}")
         self.hello = message
 
     def start(self) -> None:
@@ -94,14 +99,18 @@ class Connection:
         async with self._locks[answer]:
             if self.closed.done():
                 raise Closed(self.closed.result())
-            self._waiting[answer] = asyncio.get_running_loop().create_future()
+            waiting = self.expect_answer(answer)
             try:
                 async with asyncio.timeout(timeout):
                     await self.send(kind, data)
-                    return await self._waiting[answer]
+                    return await waiting
             except TimeoutError as error:
                 self._end(f"no answer to {kind} in {timeout} s")  # a late one would be taken for the next one's
                 raise Closed(self.closed.result()) from error
+
+    def expect_answer(self, answer: str) -> asyncio.Future[Envelope]:
+        """The next message of that type; for requests that a test spells itself."""
+        return self._waiting.setdefault(answer, asyncio.get_running_loop().create_future())
 
     async def ping(self, timestamp: int | None = None) -> int:
         """Pings, and returns the timestamp that came back."""

@@ -178,9 +178,8 @@ def build_certificate(
     lifetime: dt.timedelta = LIFETIME,
 ) -> x509.Certificate:
     """A self-signed certificate; the arguments let a test break one rule at a time."""
-    name = x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation), x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    )
+    parts = {NameOID.ORGANIZATION_NAME: organisation, NameOID.COMMON_NAME: common_name}
+    name = x509.Name([x509.NameAttribute(oid, value) for oid, value in parts.items()])
     builder = x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(not_before).not_valid_after(not_before + lifetime)
