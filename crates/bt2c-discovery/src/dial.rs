@@ -76,11 +76,7 @@ impl NodeDiscovery {
             target = target
                 .or_else(|| self.next_anchor(now, view))
                 .or_else(|| {
-                    if self.wants_seeds(now, view) {
-                        self.next_named(now, view, DialReason::Seed)
-                    } else {
-                        None
-                    }
+                    self.wants_seeds(now, view).then(|| self.next_named(now, view, DialReason::Seed))?
                 })
                 .or_else(|| self.next_from_book(now, view))
                 .or_else(|| self.next_named(now, view, DialReason::Seed));
@@ -124,28 +120,21 @@ impl NodeDiscovery {
         let groups: BTreeSet<_> = counted.map(|addr| Group::of(*addr)).collect();
         let tables = if self.rng.random() { [Table::New, Table::Tried] } else { [Table::Tried, Table::New] };
         for table in tables {
-            let mut waiting: Option<Time> = None;
-            let drawn: Vec<_> = self.book.draw(table, SAMPLE, &mut self.rng).collect();
+            let drawn = self.book.draw(table, SAMPLE, &mut self.rng);
             let may_dial = |addr: SocketAddr, entry: &Entry| {
                 !groups.contains(&Group::of(addr))
                     && self.is_open(now, view, addr)
                     && !self.operator.names(addr)
                     && !entry.peer.is_some_and(|peer| view.peers.contains(&peer))
             };
-            let mut found = None;
-            for (addr, entry) in drawn.into_iter().filter(|(addr, entry)| may_dial(*addr, entry)) {
-                if entry.retry.at <= now {
-                    found = Some(addr);
-                    break;
-                }
-                waiting = Some(waiting.map_or(entry.retry.at, |at| at.min(entry.retry.at)));
-            }
-            if let Some(addr) = found {
+            let drawn = drawn.filter(|(addr, entry)| may_dial(*addr, entry));
+            let drawn: Vec<_> = drawn.map(|(addr, entry)| (addr, entry.retry.at)).collect();
+            if let Some((addr, _)) = drawn.iter().copied().find(|(_, at)| *at <= now) {
                 self.defer(now, addr);
                 return Some(DialTarget { addr, pin: None, reason: DialReason::Book });
             }
             let unseen = self.book.table_len(table) > SAMPLE;
-            let wake = if unseen { Some(now + RESAMPLE) } else { waiting };
+            let wake = if unseen { Some(now + RESAMPLE) } else { drawn.iter().map(|(_, at)| *at).min() };
             wake.into_iter().for_each(|at| self.wake_at(at));
         }
         None
