@@ -1,0 +1,71 @@
+//! What this node says of itself in its hello.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
+
+use bt2c_proto::{
+    BlockHash, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version, limits,
+};
+
+use crate::config::{P2PConfig, Tip};
+
+/// The unchanging part of our hellos.
+#[derive(Debug, Clone)]
+pub(crate) struct Local {
+    pub(crate) peer_id: PeerId,
+    pub(crate) node_id: NodeId,
+    pub(crate) network: Network,
+    pub(crate) genesis_hash: BlockHash,
+    listen_port: Option<NonZeroU16>,
+    user_agent: String,
+    requests_per_minute: u64,
+}
+
+impl Local {
+    pub(crate) fn new(config: &P2PConfig, peer_id: PeerId, node_id: NodeId, listen: &[SocketAddr]) -> Self {
+        let told = config.external_addr.or_else(|| listen.first().copied());
+        Self {
+            peer_id,
+            node_id,
+            network: config.network,
+            genesis_hash: config.genesis_hash,
+            listen_port: told.and_then(|addr| NonZeroU16::new(addr.port())),
+            user_agent: config.user_agent.clone(),
+            requests_per_minute: config.security.requests_per_minute.get().into(),
+        }
+    }
+
+    /// Our hello to the peer at `remote`, whom we see there if it dialled us.
+    pub(crate) fn hello(&self, tip: Tip, your_addr: SocketAddr) -> Hello {
+        Hello {
+            version: Version::CURRENT,
+            node_id: self.node_id.clone(),
+            block_height: tip.height,
+            last_block_hash: Some(tip.hash),
+            network: Some(Text::cut(self.network.name())),
+            genesis_hash: Some(self.genesis_hash),
+            listen_port: self.listen_port,
+            user_agent: Some(Text::cut(&self.user_agent)),
+            features: Some(Vec::new()),
+            limits: Some(Limits {
+                requests_per_minute: self.requests_per_minute,
+                frame_size: limits::FRAME_LIMIT as u64,
+            }),
+            your_addr: Some(your_addr),
+        }
+    }
+
+    /// A message of ours that always fits a frame: all but `blocks` and `new_block`.
+    pub(crate) fn frame(&self, message: &Message, now: Time) -> Frame {
+        Frame::encode(message, &self.node_id, now)
+            .expect("messages without blocks are far below the frame limit")
+    }
+}
+
+/// The one address to dial from: a node that listens on a specific address dials from it.
+pub(crate) fn dial_source(listen: &[SocketAddr], remote: IpAddr) -> Option<IpAddr> {
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && ip.is_ipv4() == remote.is_ipv4();
+    listen.iter().map(SocketAddr::ip).find(usable)
+}

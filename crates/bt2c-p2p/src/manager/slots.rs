@@ -1,0 +1,191 @@
+//! Who may connect: at accept, after TLS, and at hello.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bt2c_proto::{CloseCode, Hello, IpUnit, Network, PeerId, Subnet, Time, Version, is_global};
+use bt2c_security::Attempt;
+
+use super::core::{Action, Conn, Core, State};
+use crate::{
+    config::P2PConfig,
+    peer::{ConnectionId, Direction},
+    reason::{CloseReason, HandshakeFailure},
+    session::Quotas,
+};
+
+/// Connections in any state, at most: every slot, and every handshake that may be under way.
+pub(super) const fn table_limit(config: &P2PConfig) -> usize {
+    config.max_connections.saturating_add(config.pending_total)
+}
+
+impl Core {
+    /// Someone connected. `Err`: drop the connection without a word, for this reason.
+    pub(crate) fn handle_accept(&mut self, now: Time, remote: SocketAddr) -> Result<ConnectionId, CloseCode> {
+        let verdict = self.judge_accept(now, remote.ip());
+        self.settle(now);
+        verdict?;
+        Ok(self.new_connection(Conn {
+            direction: Direction::Inbound,
+            remote: Some(remote),
+            pin: None,
+            target: None,
+            state: State::Connecting,
+            closing: false,
+        }))
+    }
+
+    fn judge_accept(&mut self, now: Time, ip: IpAddr) -> Result<(), CloseCode> {
+        match self.security.admit_attempt(now, ip) {
+            Attempt::Admit => {}
+            Attempt::Banned => return Err(CloseCode::Banned),
+            Attempt::OverLimit => return Err(CloseCode::Rate),
+        }
+        let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
+        let is_pending = |conn: &&Conn| !conn.is_open() && !matches!(conn.state, State::Retired { .. });
+        if inbound().filter(is_pending).count() >= self.config.pending_total {
+            return Err(CloseCode::Full);
+        }
+        if self.is_exempt(ip) {
+            return Ok(());
+        }
+        let (unit, subnet) = (IpUnit::of(ip), Subnet::of(ip));
+        let same_ip = |conn: &&Conn| conn.remote.is_some_and(|addr| IpUnit::of(addr.ip()) == unit);
+        let same_subnet = |conn: &&Conn| conn.remote.is_some_and(|addr| Subnet::of(addr.ip()) == subnet);
+        let over = inbound().filter(same_ip).count() >= self.config.inbound_per_ip
+            || inbound().filter(same_subnet).count() >= self.config.inbound_per_subnet
+            || inbound().filter(is_pending).filter(same_ip).count() >= self.config.pending_per_ip;
+        if over { Err(CloseCode::Full) } else { Ok(()) }
+    }
+
+    /// Whether the limits on groups of addresses do not count this one: it is allow-listed, or it is not global and
+    /// this is no main network.
+    fn is_exempt(&self, ip: IpAddr) -> bool {
+        let local = self.config.network != Network::Mainnet && !is_global(ip);
+        local || self.security.is_allowed(ip, None)
+    }
+
+    /// TLS is done: who is it, and may it go on? `Ok` is what the session works under.
+    pub(crate) fn handle_secured(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        remote: SocketAddr,
+        certificate: &[u8],
+    ) -> Result<Quotas, CloseReason> {
+        let gone = CloseReason::Local(CloseCode::Shutdown);
+        let conn = self.connections.get_mut(&connection).ok_or(gone)?;
+        conn.remote = Some(remote);
+        let pin = conn.pin;
+        if conn.direction == Direction::Outbound {
+            self.view.outbound.insert(remote);
+        }
+        let bad = CloseReason::Handshake(HandshakeFailure::Certificate);
+        let parsed = bt2c_security::PeerCertificate::parse(certificate).map_err(|_| bad)?;
+        if let Err(error) = parsed.check_dates(now) {
+            if !self.met.contains(&parsed.peer_id) {
+                return Err(CloseReason::Handshake(HandshakeFailure::Dates));
+            }
+            tracing::debug!(peer = %parsed.peer_id, %error, "known peer, stale certificate");
+        }
+        if pin.is_some_and(|pin| pin != parsed.peer_id) {
+            return Err(CloseReason::Handshake(HandshakeFailure::Pin));
+        }
+        if parsed.peer_id == self.local.peer_id {
+            return Err(CloseReason::Local(CloseCode::SelfConnection));
+        }
+        let ip = remote.ip();
+        let banned = self.security.is_banned(now, ip).is_some()
+            || self.security.is_peer_banned(now, &parsed.peer_id).is_some();
+        if banned && !self.security.is_allowed(ip, Some(&parsed.peer_id)) {
+            return Err(CloseReason::Local(CloseCode::Banned));
+        }
+        let conn = self.connections.get_mut(&connection).ok_or(gone)?;
+        conn.state = State::Secured { peer: parsed.peer_id, label: parsed.label };
+        let mut quota = || self.security.session_quota(now, ip, Some(&parsed.peer_id));
+        Ok(Quotas { incoming: quota(), pace: quota() })
+    }
+
+    /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.
+    pub(crate) fn handle_hello(&mut self, now: Time, connection: ConnectionId, hello: Box<Hello>) {
+        let Some(conn) = self.connections.get(&connection) else { return };
+        let State::Secured { peer, label } = &conn.state else { return };
+        let (peer, direction) = (*peer, conn.direction);
+        let verdict = if label.as_ref() == Some(&hello.node_id) && hello.node_id.may_be_used_by(&peer) {
+            self.judge_hello(direction, peer, &hello)
+        } else {
+            Err(CloseCode::Label)
+        };
+        let feeler = conn.is_feeler();
+        match (verdict, self.peers.get(&peer)) {
+            (Err(code), _) => {
+                if matches!(code, CloseCode::Network | CloseCode::Genesis) {
+                    self.forget_foreign(now, connection);
+                }
+                self.actions.push_back(Action::Refuse { connection, code });
+            }
+            (Ok(()), _) if feeler => {
+                self.met.put(peer, ());
+                self.close(connection, CloseCode::Pruned);
+            }
+            (Ok(()), Some(&incumbent)) => self.settle_duplicate(now, peer, incumbent, connection, hello),
+            (Ok(()), None) => self.admit(now, connection, peer, hello),
+        }
+        self.settle(now);
+    }
+
+    fn judge_hello(&self, direction: Direction, peer: PeerId, hello: &Hello) -> Result<(), CloseCode> {
+        if !hello.version.is_compatible_with(Version::CURRENT) {
+            return Err(CloseCode::Version);
+        }
+        if hello.network.as_ref().is_some_and(|name| name.as_str() != self.local.network.name()) {
+            return Err(CloseCode::Network);
+        }
+        if hello.genesis_hash.is_some_and(|hash| hash != self.local.genesis_hash) {
+            return Err(CloseCode::Genesis);
+        }
+        let outbound = self
+            .connections
+            .values()
+            .filter(|conn| conn.is_open() && conn.direction == Direction::Outbound)
+            .count();
+        // Strangers cannot take the slots that we want to fill ourselves.
+        let reserved = match direction {
+            Direction::Inbound => self.config.discovery.outbound_wanted.saturating_sub(outbound),
+            Direction::Outbound => 0,
+        };
+        let is_new = !self.peers.contains_key(&peer);
+        let limit = self.config.max_connections.saturating_sub(reserved).max(1);
+        if is_new && self.peers.len() >= limit { Err(CloseCode::Full) } else { Ok(()) }
+    }
+
+    /// A node of another network is no use at an address that discovery would dial again.
+    fn forget_foreign(&mut self, now: Time, connection: ConnectionId) {
+        let conn = self.connections.get(&connection);
+        if let Some(addr) =
+            conn.filter(|conn| conn.direction == Direction::Outbound).and_then(|conn| conn.remote)
+        {
+            self.discovery.remove_peer(now, addr);
+        }
+    }
+
+    pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, peer: PeerId, hello: Box<Hello>) {
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let Some(remote) = conn.remote else { return };
+        let direction = conn.direction;
+        let listens = match direction {
+            Direction::Inbound => hello.listen_port.map(|port| SocketAddr::new(remote.ip(), port.get())),
+            Direction::Outbound => None,
+        };
+        conn.state = State::Open { peer, listens };
+        self.peers.insert(peer, connection);
+        self.view.peers.insert(peer);
+        self.view.inbound.extend(listens);
+        self.met.put(peer, ());
+        match (direction, listens) {
+            (Direction::Outbound, _) => self.discovery.handle_connected(now, remote, peer),
+            (Direction::Inbound, Some(addr)) => self.discovery.handle_inbound(now, addr.ip(), addr.port()),
+            (Direction::Inbound, None) => {}
+        }
+        self.actions.push_back(Action::Admit { connection, peer, hello });
+    }
+}

@@ -1,0 +1,89 @@
+//! Why a connection ended.
+
+use std::{fmt, io};
+
+use bt2c_proto::CloseCode;
+
+/// Why a connection ended, or never came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CloseReason {
+    /// We closed it for this cause.
+    Local(CloseCode),
+    /// The peer closed it and said why.
+    Remote(CloseCode),
+    /// We did not take it, before any TLS.
+    Refused(CloseCode),
+    /// It failed before both hellos were in.
+    Handshake(HandshakeFailure),
+    /// The peer closed it without a word.
+    Ended,
+    /// The transport failed.
+    Io(io::ErrorKind),
+}
+
+/// How a connection failed before its session began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HandshakeFailure {
+    /// The name did not resolve.
+    Resolve,
+    /// TCP did not connect.
+    Dial(io::ErrorKind),
+    /// Not done in time.
+    Timeout,
+    /// The other side does not speak our TLS.
+    Tls,
+    /// No certificate, or one that breaks a rule.
+    Certificate,
+    /// A certificate outside its validity, of a peer not met before.
+    Dates,
+    /// Another identity than the one pinned for this address.
+    Pin,
+}
+
+impl HandshakeFailure {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Dial(_) => "dial",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Dates => "dates",
+            Self::Pin => "pin",
+        }
+    }
+}
+
+impl CloseReason {
+    /// Who ended it: a closed set for metrics.
+    pub const fn by(self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::Remote(_) => "remote",
+            Self::Refused(_) => "refused",
+            Self::Handshake(_) => "handshake",
+            Self::Ended | Self::Io(_) => "transport",
+        }
+    }
+
+    /// Why: a closed set for metrics, the `disconnect` codes and a few more.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Local(code) | Self::Remote(code) | Self::Refused(code) => code.name(),
+            Self::Handshake(failure) => failure.name(),
+            Self::Ended => "ended",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(HandshakeFailure::Dial(kind)) | Self::Io(kind) => {
+                write!(f, "{}: {} ({kind})", self.by(), self.code())
+            }
+            _ => write!(f, "{}: {}", self.by(), self.code()),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One connection: a pure core and the task that drives it.
+
+pub(crate) mod core;
+pub(crate) mod handshake;
+pub(crate) mod queue;
+pub(crate) mod task;
+
+use std::net::SocketAddr;
+
+use bt2c_proto::{CloseCode, Hello, Message};
+use bt2c_security::{Offence, SessionQuota};
+use tokio::sync::oneshot;
+
+use crate::{
+    peer::{ConnectionId, Peer},
+    reason::CloseReason,
+};
+
+/// What a connection's task tells the manager.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// TLS is done with `remote` and showed this certificate (DER). The reply is the connection's quota, and a second one to pace our
+    /// own pushes by; or why the connection may not go on.
+    Secured {
+        connection: ConnectionId,
+        remote: SocketAddr,
+        certificate: Vec<u8>,
+        reply: oneshot::Sender<Result<Quotas, CloseReason>>,
+    },
+    /// The peer's hello is in; a [`Command::Admit`] or [`Command::Refuse`] is awaited.
+    Hello { connection: ConnectionId, hello: Box<Hello> },
+    /// A message that the manager itself handles.
+    Message { connection: ConnectionId, message: Message },
+    /// The peer did this.
+    Report { connection: ConnectionId, offence: Offence, evidence: String },
+    /// The probed peer is there.
+    ProbeAnswered { connection: ConnectionId },
+    /// Nothing useful was heard for the idle time-out.
+    Idle { connection: ConnectionId },
+    /// The connection is over; `fault`: what the remote did wrong in TLS, if it did.
+    Closed { connection: ConnectionId, reason: CloseReason, fault: Option<Offence> },
+}
+
+/// The limits that a connection works under.
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    pub(crate) incoming: SessionQuota,
+    pub(crate) pace: SessionQuota,
+}
+
+/// What the manager tells a connection's task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The hello is accepted.
+    Admit(Peer),
+    /// The hello is refused.
+    Refuse(CloseCode),
+    /// Find out whether the peer is there.
+    Probe,
+    /// Close the connection.
+    Close(CloseCode),
+}

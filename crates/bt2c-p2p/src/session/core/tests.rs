@@ -1,0 +1,288 @@
+use std::net::IpAddr;
+
+use bt2c_proto::{
+    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, limits::HELLO_FRAME_LIMIT,
+};
+use bt2c_security::{SecurityConfig, SecurityManager};
+
+use super::*;
+
+const START: Time = Time::from_secs(1_712_352_000);
+const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };
+
+fn config() -> P2PConfig {
+    P2PConfig::for_network(bt2c_proto::Network::Devnet, BlockHash::from_bytes([1; 32]))
+}
+
+fn core(config: &P2PConfig, direction: Direction) -> SessionCore {
+    let peer_id = PeerId::from_spki_der(direction.name().as_bytes());
+    let local = Local::new(config, peer_id, NodeId::derived_from(&peer_id), &[]);
+    let ip = IpAddr::from([192, 0, 2, 1]);
+    let quota = SecurityManager::new(config.security.clone()).session_quota(START, ip, None);
+    let deadline = START + config.connection_timeout;
+    let remote = SocketAddr::new(ip, 8336);
+    SessionCore::new(START, SessionConfig::new(config), Arc::new(local), direction, remote, quota, deadline)
+}
+
+/// Two cores back to back; hellos are always accepted, everything that is not sent to the other side is kept.
+struct Pair {
+    now: Time,
+    sides: [SessionCore; 2],
+    log: Vec<(usize, Action)>,
+}
+
+impl Pair {
+    fn new(config: &P2PConfig) -> Self {
+        let sides = [core(config, Direction::Outbound), core(config, Direction::Inbound)];
+        let mut pair = Self { now: START, sides, log: Vec::new() };
+        pair.sides.iter_mut().for_each(|side| side.start(START, TIP));
+        pair.settle();
+        pair
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some(side) = (0..2).find(|&side| self.act(side)) else { return };
+            let _ = side;
+        }
+        panic!("the two do not come to rest");
+    }
+
+    /// Carries out one action of a side.
+    fn act(&mut self, side: usize) -> bool {
+        let Some(action) = self.sides[side].poll_action() else { return false };
+        match action {
+            Action::Send(frame) => self.transfer(side, &frame),
+            Action::Judge(_) => self.sides[side].handle_verdict(self.now, Ok(()), TIP),
+            other => self.log.push((side, other)),
+        }
+        true
+    }
+
+    fn transfer(&mut self, from: usize, frame: &Frame) {
+        self.sides[from].handle_sent(frame.kind());
+        let to = &mut self.sides[1 - from];
+        if to.wants_bytes() {
+            to.handle_bytes(self.now);
+            to.handle_body(self.now, &frame.body());
+        }
+    }
+
+    /// Side 0 sends a message that its core did not ask for.
+    fn send(&mut self, message: &Message) {
+        let sender: NodeId = self.sides[0].local.node_id.clone();
+        let frame = Frame::encode(message, &sender, self.now).unwrap();
+        self.transfer(0, &frame);
+        self.settle();
+    }
+
+    fn send_raw(&mut self, body: &'static str) {
+        self.sides[1].handle_body(self.now, &Bytes::from_static(body.as_bytes()));
+        self.settle();
+    }
+
+    /// Jumps from deadline to deadline until `end`.
+    fn run_until(&mut self, end: Time) {
+        for _ in 0..10_000 {
+            let next = self.sides.iter().filter_map(SessionCore::poll_timeout).min();
+            let Some(next) = next.filter(|&next| next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            for side in &mut self.sides {
+                if side.poll_timeout().is_some_and(|at| at <= self.now) {
+                    side.handle_timeout(self.now);
+                }
+            }
+            self.settle();
+        }
+        panic!("time does not pass");
+    }
+
+    fn delivered(&self) -> usize {
+        self.log.iter().filter(|(side, action)| *side == 1 && matches!(action, Action::Deliver(..))).count()
+    }
+
+    fn dropped(&self, cause: DropCause) -> usize {
+        self.log
+            .iter()
+            .filter(|(_, action)| matches!(action, Action::Dropped(found) if *found == cause))
+            .count()
+    }
+
+    fn closed(&self, side: usize) -> Option<CloseReason> {
+        self.log.iter().find_map(|(at, action)| match action {
+            Action::Close(reason, _) if *at == side => Some(*reason),
+            _ => None,
+        })
+    }
+}
+
+fn get_blocks() -> Message {
+    Message::GetBlocks(GetBlocks { start_height: Height::GENESIS, end_height: Height::new(9) })
+}
+
+#[test]
+fn both_sides_open_and_measure_their_round_trips() {
+    let mut pair = Pair::new(&config());
+    assert!(pair.sides.iter().all(|side| side.phase == Phase::Open));
+    pair.run_until(START + Duration::from_secs(300));
+    assert!((0..2).all(|side| pair.closed(side).is_none()));
+    let rtts = pair.log.iter().filter(|(_, action)| matches!(action, Action::Rtt(_))).count();
+    assert!(rtts >= 2 * 9, "{rtts}");
+}
+
+#[test]
+fn silence_ends_a_connection_after_its_timeout_and_not_before() {
+    let mut alone = core(&config(), Direction::Outbound);
+    alone.start(START, TIP);
+    let hello = Message::Hello(Box::new(alone.local.hello(TIP, alone.remote)));
+    let frame = alone.local.frame(&hello, START);
+    alone.handle_body(START, &frame.body());
+    alone.handle_verdict(START, Ok(()), TIP);
+    alone.handle_timeout(START + Duration::from_secs(74));
+    assert!(alone.phase != Phase::Closed);
+    alone.handle_timeout(START + Duration::from_secs(75));
+    assert_eq!(alone.phase, Phase::Closed);
+}
+
+#[test]
+fn a_peer_that_says_no_hello_is_let_go() {
+    let mut silent = core(&config(), Direction::Inbound);
+    assert_eq!(silent.poll_timeout(), Some(START + Duration::from_secs(10)));
+    silent.handle_timeout(START + Duration::from_secs(10));
+    let closed = silent.poll_action();
+    assert!(
+        matches!(closed, Some(Action::Close(CloseReason::Local(CloseCode::Timeout), None))),
+        "{closed:?}"
+    );
+}
+
+#[test]
+fn requests_before_hello_and_second_hellos_are_violations() {
+    let mut early = core(&config(), Direction::Inbound);
+    early.handle_body(START, &early.local.frame(&get_blocks(), START).body());
+    assert!(matches!(early.poll_action(), Some(Action::Report(Offence::Protocol, _))));
+    assert!(matches!(
+        early.poll_action(),
+        Some(Action::Close(CloseReason::Local(CloseCode::Protocol), None))
+    ));
+
+    let mut pair = Pair::new(&config());
+    let hello = pair.sides[0].local.hello(TIP, pair.sides[0].remote);
+    pair.send(&Message::Hello(Box::new(hello)));
+    assert_eq!(pair.closed(1), Some(CloseReason::Local(CloseCode::Protocol)));
+}
+
+#[test]
+fn malformed_bodies_are_violations_and_unknown_types_are_not() {
+    for body in ["nonsense", "[]", "{\"type\":\"ping\"}", "{\"type\":\"ping\",\"data\":{\"timestamp\":-1}}"] {
+        let mut pair = Pair::new(&config());
+        pair.send_raw(body);
+        assert_eq!(pair.closed(1), Some(CloseReason::Local(CloseCode::Protocol)), "{body}");
+    }
+    let mut pair = Pair::new(&config());
+    pair.send_raw("{\"type\":\"from_the_future\",\"data\":{}}");
+    assert_eq!((pair.closed(1), pair.dropped(DropCause::UnknownType)), (None, 1));
+}
+
+#[test]
+fn a_frame_error_ends_the_connection_and_tells_why() {
+    let mut pair = Pair::new(&config());
+    pair.sides[1].handle_frame_error(START, &FrameError::TooLong { len: 1 << 30, limit: HELLO_FRAME_LIMIT });
+    pair.settle();
+    let last = pair.log.iter().rev().find_map(|(_, action)| match action {
+        Action::Close(_, last) => last.as_ref(),
+        _ => None,
+    });
+    assert_eq!(last.map(Frame::kind), Some(MessageKind::Disconnect));
+}
+
+#[test]
+fn answers_to_nothing_are_counted_and_go_no_further() {
+    let mut pair = Pair::new(&config());
+    pair.send(&Message::Peers(Peers { peers: Vec::new() }));
+    pair.send(&Message::Pong(Ping { timestamp: 1 }));
+    assert_eq!((pair.dropped(DropCause::Unasked), pair.delivered()), (2, 0));
+    pair.sides[1].handle_sent(MessageKind::GetPeers);
+    pair.send(&Message::Peers(Peers { peers: Vec::new() }));
+    assert_eq!(pair.delivered(), 1);
+    assert!(pair.closed(1).is_none());
+}
+
+#[test]
+fn requests_over_the_limit_are_delayed_told_and_served_in_time() {
+    let mut pair = Pair::new(&config());
+    for _ in 0..110 {
+        pair.send(&get_blocks());
+    }
+    assert_eq!(pair.delivered(), 100, "the bucket holds a hundred");
+    assert!(pair.closed(1).is_none());
+    pair.run_until(START + Duration::from_secs(7));
+    assert_eq!(pair.delivered(), 110, "ten more in six seconds");
+}
+
+#[test]
+fn a_flood_of_requests_is_closed_with_its_price() {
+    let mut pair = Pair::new(&config());
+    for _ in 0..300 {
+        pair.send(&Message::GetPeers(GetPeers { count: 1 }));
+    }
+    assert_eq!(pair.closed(1), Some(CloseReason::Local(CloseCode::Rate)));
+    assert!(pair.log.iter().any(|(_, action)| matches!(action, Action::Report(Offence::RequestExcess, _))));
+}
+
+#[test]
+fn excess_pings_are_dropped_and_cost_nothing() {
+    let mut pair = Pair::new(&config());
+    for timestamp in 0..10 {
+        pair.send(&Message::Ping(Ping { timestamp }));
+    }
+    assert_eq!(pair.dropped(DropCause::PingLimit), 9);
+    assert!(pair.closed(1).is_none());
+}
+
+#[test]
+fn a_started_frame_must_be_finished_in_time() {
+    let mut pair = Pair::new(&config());
+    let side = &mut pair.sides[1];
+    side.handle_partial(START, Some(80 * 1024), true);
+    side.handle_partial(START + Duration::from_secs(20), Some(80 * 1024), false);
+    assert_eq!(side.frame_deadline(), Some(START + Duration::from_secs(40)));
+    side.handle_bytes(START + Duration::from_secs(39));
+    side.handle_timeout(START + Duration::from_secs(40));
+    assert_eq!(side.phase, Phase::Closed);
+}
+
+#[test]
+fn a_probe_is_answered_by_the_pong_it_asks_for() {
+    let mut pair = Pair::new(&config());
+    pair.sides[0].handle_probe(pair.now);
+    pair.settle();
+    let answered = |pair: &Pair| pair.log.iter().any(|(_, action)| matches!(action, Action::ProbeAnswered));
+    assert!(!answered(&pair), "the ping waits for the limit of one in five seconds");
+    pair.run_until(START + Duration::from_secs(5));
+    assert!(answered(&pair));
+}
+
+#[test]
+fn a_peer_that_says_nothing_useful_is_reported_idle_once() {
+    let mut pair = Pair::new(&config());
+    pair.run_until(START + Duration::from_secs(3600));
+    let idle = pair.log.iter().filter(|(side, action)| *side == 1 && matches!(action, Action::Idle)).count();
+    assert_eq!(idle, 1);
+    assert!(pair.closed(1).is_none());
+}
+
+#[test]
+fn base_peers_are_closed_on_without_a_word_they_do_not_know() {
+    let mut pair = Pair::new(&config());
+    pair.sides[1].peer_knows_extensions = false;
+    for _ in 0..300 {
+        pair.send(&get_blocks());
+    }
+    assert!(pair.log.iter().all(|(side, action)| *side == 0 || !matches!(action, Action::Close(_, Some(_)))));
+    let security = SecurityConfig::default();
+    assert_eq!(security.requests_per_minute.get(), 100);
+}

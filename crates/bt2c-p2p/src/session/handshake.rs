@@ -1,0 +1,184 @@
+//! From an address or an accepted stream to a running session: dial, TLS, the manager's consent.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bt2c_proto::{CloseCode, Host, PeerAddr, Time};
+use bt2c_security::{Offence, tls_offence};
+use tokio::sync::oneshot;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::{
+    Command, Note, Quotas,
+    core::{SessionConfig, SessionCore},
+    queue::SendQueue,
+    task::{Link, Session, Shared},
+};
+use crate::{
+    env::{Connection, Net, Stream},
+    local::{Local, dial_source},
+    peer::{ConnectionId, Direction},
+    reason::{CloseReason, HandshakeFailure},
+};
+
+/// What every connection of a manager is made with.
+#[derive(Clone)]
+pub(crate) struct Workshop {
+    pub(crate) shared: Shared,
+    pub(crate) local: Arc<Local>,
+    pub(crate) session: SessionConfig,
+    pub(crate) send_queue_bytes: usize,
+    pub(crate) net: Arc<dyn Net>,
+    pub(crate) listen: Arc<[SocketAddr]>,
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) connector: TlsConnector,
+}
+
+/// Deadlines of a handshake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// TLS must be done by then.
+    pub(crate) tls: Time,
+    /// Both hellos must be in by then.
+    pub(crate) hello: Time,
+}
+
+/// Where a connection comes from.
+pub(crate) enum Origin {
+    /// Someone dialled us.
+    Accepted(Connection),
+    /// We are to dial this.
+    Dial(PeerAddr),
+}
+
+/// Why there is no session, and what the remote did wrong, if it did.
+struct Failed {
+    reason: CloseReason,
+    fault: Option<Offence>,
+}
+
+impl From<HandshakeFailure> for Failed {
+    fn from(failure: HandshakeFailure) -> Self {
+        Self { reason: CloseReason::Handshake(failure), fault: None }
+    }
+}
+
+impl Workshop {
+    /// Runs a connection from its first byte to its last and tells the manager how it ended.
+    pub(crate) async fn run(self, origin: Origin, link: Link, deadlines: Deadlines) {
+        let (notes, connection) = (self.shared.notes.clone(), link.connection);
+        let (reason, fault) = match self.connect(origin, link, deadlines).await {
+            Ok(session) => (session.run().await, None),
+            Err(Failed { reason, fault }) => (reason, fault),
+        };
+        // The manager outlives its connections.
+        let _ = notes.send(Note::Closed { connection, reason, fault }).await;
+    }
+
+    async fn connect(self, origin: Origin, mut link: Link, deadlines: Deadlines) -> Result<Session, Failed> {
+        let shutdown = self.shared.shutdown.clone();
+        let out_of_time = self.shared.clock.sleep_until(deadlines.tls);
+        let (secured, quotas) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(closed(CloseCode::Shutdown)),
+            command = link.commands.recv() => return Err(closed(match command {
+                Some(Command::Close(code) | Command::Refuse(code)) => code,
+                Some(Command::Admit(_) | Command::Probe) | None => CloseCode::Shutdown,
+            })),
+            () = out_of_time => return Err(HandshakeFailure::Timeout.into()),
+            secured = self.secure(origin, link.connection) => secured?,
+        };
+        let now = self.shared.clock.now();
+        let Secured { direction, remote, stream } = secured;
+        let core = SessionCore::new(
+            now,
+            self.session,
+            self.local,
+            direction,
+            remote,
+            quotas.incoming,
+            deadlines.hello,
+        );
+        link.outbox.open(SendQueue::new(self.send_queue_bytes, quotas.pace));
+        Ok(Session::new(self.shared, link, core, stream))
+    }
+
+    async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Quotas), Failed> {
+        let secured = match origin {
+            Origin::Accepted(accepted) => {
+                let stream = self.acceptor.accept(accepted.stream).await;
+                let stream = stream.map_err(|error| tls_failure(&error, Direction::Inbound))?;
+                Secured { direction: Direction::Inbound, remote: accepted.remote, stream: stream.into() }
+            }
+            Origin::Dial(addr) => {
+                let dialled = self.dial(&addr).await?;
+                let stream = self.connector.connect(bt2c_security::server_name(), dialled.stream).await;
+                let stream = stream.map_err(|error| tls_failure(&error, Direction::Outbound))?;
+                Secured { direction: Direction::Outbound, remote: dialled.remote, stream: stream.into() }
+            }
+        };
+        let (_, tls) = secured.stream.get_ref();
+        let certificate = tls.peer_certificates().and_then(<[_]>::first).map(|der| der.to_vec());
+        let certificate = certificate.ok_or(HandshakeFailure::Certificate)?;
+        let quotas = self.ask_consent(connection, secured.remote, certificate).await?;
+        Ok((secured, quotas))
+    }
+
+    async fn dial(&self, addr: &PeerAddr) -> Result<Connection, Failed> {
+        let ips = match &addr.host {
+            Host::Ip(ip) => vec![*ip],
+            Host::Name(name) => {
+                self.net.resolve(name.clone()).await.map_err(|_| HandshakeFailure::Resolve)?
+            }
+        };
+        let mut failure = HandshakeFailure::Resolve;
+        for ip in ips.into_iter().take(MAX_ADDRESSES) {
+            let remote = SocketAddr::new(ip, addr.port);
+            match self.net.dial(dial_source(&self.listen, ip), remote).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = HandshakeFailure::Dial(error.kind()),
+            }
+        }
+        Err(failure.into())
+    }
+
+    /// Shows the certificate to the manager, which checks bans, dates and pins.
+    async fn ask_consent(
+        &self,
+        connection: ConnectionId,
+        remote: SocketAddr,
+        certificate: Vec<u8>,
+    ) -> Result<Quotas, Failed> {
+        let (reply, verdict) = oneshot::channel();
+        let note = Note::Secured { connection, remote, certificate, reply };
+        self.shared.notes.send(note).await.map_err(|_| closed(CloseCode::Shutdown))?;
+        let verdict = verdict.await.map_err(|_| closed(CloseCode::Shutdown))?;
+        verdict.map_err(|reason| Failed { reason, fault: None })
+    }
+}
+
+/// A stream whose TLS handshake is done.
+struct Secured {
+    direction: Direction,
+    remote: SocketAddr,
+    stream: TlsStream<Box<dyn Stream>>,
+}
+
+const fn closed(code: CloseCode) -> Failed {
+    Failed { reason: CloseReason::Local(code), fault: None }
+}
+
+/// How many addresses of one name are tried in one dial.
+const MAX_ADDRESSES: usize = 4;
+
+/// What a failed TLS handshake was: the remote's certificate, its TLS, or only the transport.
+fn tls_failure(error: &io::Error, direction: Direction) -> Failed {
+    let fault = tls_offence(error).filter(|_| direction == Direction::Inbound);
+    let failure = match (error.kind(), tls_offence(error)) {
+        (_, Some(Offence::BadCertificate)) => HandshakeFailure::Certificate,
+        (io::ErrorKind::InvalidData, _) => HandshakeFailure::Tls,
+        (io::ErrorKind::UnexpectedEof, _) => return Failed { reason: CloseReason::Ended, fault: None },
+        (kind, _) => return Failed { reason: CloseReason::Io(kind), fault: None },
+    };
+    tracing::debug!(%error, %direction, "TLS failed");
+    Failed { reason: CloseReason::Handshake(failure), fault }
+}

@@ -1,0 +1,226 @@
+//! What waits to be sent to one peer: bounded in bytes, control messages first, transactions the first to go.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bt2c_proto::{Frame, MessageKind, Time};
+use bt2c_security::{PushAdmission, PushKind, SessionQuota};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::peer::SendError;
+
+/// Room for control messages beyond the limit, so that a pong goes out however full the queue is.
+const CONTROL_RESERVE: usize = 64 * 1024;
+
+/// How long a push waits when its pace allows no more.
+const PACE_STEP: Duration = Duration::from_millis(100);
+
+/// The queue itself: no lock, no waiting.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    limit: usize,
+    bytes: usize,
+    control: VecDeque<Frame>,
+    /// Requests, answers and blocks, in order.
+    normal: VecDeque<Frame>,
+    transactions: VecDeque<Frame>,
+    /// Our own pace for pushes: the limits that we hold others to.
+    pace: SessionQuota,
+    paused_until: Time,
+}
+
+/// What to send next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// This frame.
+    Frame(Frame),
+    /// Nothing before this moment.
+    Wait(Time),
+    /// Nothing.
+    Empty,
+}
+
+impl SendQueue {
+    pub(crate) const fn new(limit: usize, pace: SessionQuota) -> Self {
+        Self {
+            limit,
+            bytes: 0,
+            control: VecDeque::new(),
+            normal: VecDeque::new(),
+            transactions: VecDeque::new(),
+            pace,
+            paused_until: Time::from_millis(0),
+        }
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) -> Result<(), SendError> {
+        let len = frame.bytes().len();
+        let is_control = is_control(frame.kind());
+        let limit = if is_control { self.limit + CONTROL_RESERVE } else { self.limit };
+        while self.bytes + len > limit && frame.kind() != MessageKind::NewTransaction {
+            let Some(dropped) = self.transactions.pop_front() else { return Err(SendError::Full) };
+            self.bytes -= dropped.bytes().len();
+        }
+        if self.bytes + len > limit {
+            return Err(SendError::Full);
+        }
+        self.bytes += len;
+        match frame.kind() {
+            _ if is_control => self.control.push_back(frame),
+            MessageKind::NewTransaction => self.transactions.push_back(frame),
+            _ => self.normal.push_back(frame),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pop(&mut self, now: Time) -> Next {
+        let next = self.control.pop_front().or_else(|| self.pop_paced(now));
+        match next {
+            Some(frame) => {
+                self.bytes -= frame.bytes().len();
+                Next::Frame(frame)
+            }
+            None if self.bytes == 0 => Next::Empty,
+            None => Next::Wait(self.paused_until),
+        }
+    }
+
+    /// The next frame that is no control message, unless it is a push above our pace.
+    fn pop_paced(&mut self, now: Time) -> Option<Frame> {
+        if let Some(frame) = self.normal.front() {
+            if frame.kind() != MessageKind::NewBlock
+                || self.may_push(now, PushKind::Block, frame.bytes().len())
+            {
+                return self.normal.pop_front();
+            }
+            return None;
+        }
+        let len = self.transactions.front()?.bytes().len();
+        if self.may_push(now, PushKind::Transaction, len) { self.transactions.pop_front() } else { None }
+    }
+
+    fn may_push(&mut self, now: Time, kind: PushKind, len: usize) -> bool {
+        if now < self.paused_until {
+            return false;
+        }
+        let accepted = matches!(self.pace.push(now, kind, len), PushAdmission::Accept);
+        if !accepted {
+            self.paused_until = now + PACE_STEP;
+        }
+        accepted
+    }
+
+    const fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= self.limit || self.bytes == 0
+    }
+}
+
+const fn is_control(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::Hello
+            | MessageKind::Ping
+            | MessageKind::Pong
+            | MessageKind::Disconnect
+            | MessageKind::Throttled
+    )
+}
+
+/// A [`SendQueue`] shared between a session and everyone who sends to its peer.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// None before the session begins and after it ends.
+    queue: Mutex<Option<SendQueue>>,
+    /// Wakes the session when there is something to send.
+    filled: Notify,
+    /// Wakes senders when there is room, or the end.
+    drained: Notify,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        Self { queue: Mutex::new(None), filled: Notify::new(), drained: Notify::new() }
+    }
+
+    /// Begins to take frames.
+    pub(crate) fn open(&self, queue: SendQueue) {
+        *self.queue.lock() = Some(queue);
+    }
+
+    pub(crate) fn push(&self, frame: Frame) -> Result<(), SendError> {
+        self.queue.lock().as_mut().ok_or(SendError::Closed)?.push(frame)?;
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn pop(&self, now: Time) -> Next {
+        let next = self.queue.lock().as_mut().map_or(Next::Empty, |queue| queue.pop(now));
+        if matches!(next, Next::Frame(_)) {
+            self.drained.notify_waiters();
+        }
+        next
+    }
+
+    /// Completes when something was queued since the last call.
+    pub(crate) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    pub(crate) async fn wait_for_room(&self, bytes: usize) {
+        loop {
+            let drained = self.drained.notified();
+            if self.queue.lock().as_ref().is_none_or(|queue| queue.has_room(bytes)) {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Drops what is queued and refuses more.
+    pub(crate) fn close(&self) {
+        self.queue.lock().take();
+        self.drained.notify_waiters();
+    }
+}
+
+/// Bytes on their way out: frames gathered into chunks of about one TLS record.
+#[derive(Debug, Default)]
+pub(crate) struct Chunker {
+    current: Bytes,
+}
+
+/// Largest plaintext of a TLS record, 2^14 bytes (RFC 8446, section 5.1): the batch in which small frames are written.
+const RECORD: usize = 16 * 1024;
+
+impl Chunker {
+    /// The bytes to write now, refilled by `next` when the last ones are out; empty if there are none.
+    pub(crate) fn chunk(&mut self, mut next: impl FnMut() -> Option<Frame>) -> &mut Bytes {
+        if self.current.is_empty() {
+            if let Some(first) = next() {
+                self.current = first.bytes().clone();
+                if self.current.len() < RECORD / 2 {
+                    self.current = gather(&self.current, next);
+                }
+            }
+        }
+        &mut self.current
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+}
+
+/// `first` and as many small frames as make up a record.
+fn gather(first: &Bytes, mut next: impl FnMut() -> Option<Frame>) -> Bytes {
+    let Some(second) = next() else { return first.clone() };
+    let mut batch = bytes::BytesMut::with_capacity(RECORD);
+    batch.extend_from_slice(first);
+    batch.extend_from_slice(second.bytes());
+    while batch.len() < RECORD {
+        let Some(frame) = next() else { break };
+        batch.extend_from_slice(frame.bytes());
+    }
+    batch.freeze()
+}
