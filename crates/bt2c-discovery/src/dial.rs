@@ -59,8 +59,8 @@ impl NodeDiscovery {
     /// Whom to dial now, if anybody. Call until it returns `None`, entering each target in `view.outbound`.
     ///
     /// In this order: peers that the operator wants connected at any time; then, while outbound slots are free, the
-    /// anchors of the last run, the seeds if the node knows nobody else, the book (one peer a netgroup), and the seeds
-    /// again; and beside the slots a feeler. Never an own, banned, connected or dialled address, nor one whose wait
+    /// anchors of the last run, the seeds if the node knows nobody else, the book, and the seeds again; and beside the
+    /// slots a feeler. Anchors and the book give one peer a netgroup. Never an own, banned, connected or dialled address, nor one whose wait
     /// after a failure is not over.
     pub fn next_dial(&mut self, now: Time, view: &Connected) -> Option<DialTarget> {
         self.wake = None;
@@ -104,8 +104,10 @@ impl NodeDiscovery {
     }
 
     fn next_anchor(&mut self, now: Time, view: &Connected) -> Option<DialTarget> {
+        let groups = self.groups(view);
         while let Some(anchor) = self.pending_anchors.pop() {
-            if self.is_open(now, view, anchor.addr) && !view.peers.contains(&anchor.peer) {
+            let open = self.is_open(now, view, anchor.addr) && !view.peers.contains(&anchor.peer);
+            if open && !groups.contains(&Group::of(anchor.addr)) {
                 self.defer(now, anchor.addr);
                 let pin = Some(anchor.peer);
                 return Some(DialTarget { addr: anchor.addr, pin, reason: DialReason::Anchor });
@@ -116,8 +118,7 @@ impl NodeDiscovery {
 
     /// An address of either table, equally likely as long as both have one, whose group has no outbound peer yet.
     fn next_from_book(&mut self, now: Time, view: &Connected) -> Option<DialTarget> {
-        let counted = view.outbound.iter().filter(|addr| !self.operator.names(**addr));
-        let groups: BTreeSet<_> = counted.map(|addr| Group::of(*addr)).collect();
+        let groups = self.groups(view);
         let tables = if self.rng.random() { [Table::New, Table::Tried] } else { [Table::Tried, Table::New] };
         for table in tables {
             let drawn = self.book.draw(table, SAMPLE, &mut self.rng);
@@ -138,6 +139,12 @@ impl NodeDiscovery {
             wake.into_iter().for_each(|at| self.wake_at(at));
         }
         None
+    }
+
+    /// The groups that have an outbound peer. Those that the operator named take none.
+    fn groups(&self, view: &Connected) -> BTreeSet<Group> {
+        let counted = view.outbound.iter().filter(|addr| !self.operator.names(**addr));
+        counted.map(|addr| Group::of(*addr)).collect()
     }
 
     /// Whether an address is neither our own nor banned nor connected.

@@ -319,3 +319,9 @@ const FIRST_GAP: Duration = Duration::from_secs(2);
 
 /// How long changes are gathered before the peers file is written.
 const GATHERING: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod model;
