@@ -139,3 +139,75 @@ fn debug_output_does_not_tell_the_key() {
     let text = format!("{node:?}");
     assert!(!text.contains(&key.to_string()) && !text.contains(&format!("{key:x}")), "{text}");
 }
+
+/// Several nodes on one machine whose dials succeed at once.
+struct Town {
+    nodes: Vec<NodeDiscovery>,
+    views: Vec<crate::Connected>,
+}
+
+impl Town {
+    /// Every node knows only the first.
+    fn new(size: u8) -> Self {
+        let mut config = DiscoveryConfig::for_network(Network::Devnet);
+        config.seeds = vec![Self::addr(0).into()];
+        let nodes = (0..size).map(|n| {
+            let mut node = NodeDiscovery::new(config.clone(), [n; 32]);
+            node.handle_self(at(0), Self::addr(n.into()));
+            node
+        });
+        Self { nodes: nodes.collect(), views: vec![crate::Connected::default(); size.into()] }
+    }
+
+    fn addr(n: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, u8::try_from(n + 1).unwrap()], 8336))
+    }
+
+    fn peer(n: usize) -> PeerId {
+        peer(u32::try_from(n).unwrap())
+    }
+
+    fn index(addr: SocketAddr) -> usize {
+        (0..255).find(|n| Self::addr(*n) == addr).expect("an address of the town")
+    }
+
+    fn live(&mut self, now: Time) {
+        for me in 0..self.nodes.len() {
+            self.nodes[me].handle_timeout(now);
+            while let Some(target) = self.nodes[me].next_dial(now, &self.views[me]) {
+                self.dial(now, me, target);
+            }
+            while let Some(action) = self.nodes[me].poll_action() {
+                let DiscoveryAction::AskPeers { peer, count } = action else { continue };
+                let other = (0..self.nodes.len()).find(|n| Self::peer(*n) == peer).unwrap();
+                let answer = self.nodes[other].get_peers(now, count, Self::addr(me));
+                self.nodes[me].handle_peers(now, peer, Self::addr(other).ip(), &answer);
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Time, me: usize, target: crate::DialTarget) {
+        let other = Self::index(target.addr);
+        if target.reason == crate::DialReason::Feeler {
+            self.nodes[me].handle_answered(now, target.addr, Self::peer(other));
+            return;
+        }
+        self.views[me].outbound.insert(target.addr);
+        self.views[me].peers.insert(Self::peer(other));
+        self.nodes[me].handle_connected(now, target.addr, Self::peer(other));
+        self.views[other].inbound.insert(Self::addr(me));
+        self.views[other].peers.insert(Self::peer(me));
+        self.nodes[other].handle_inbound(now, Self::addr(me).ip(), Self::addr(me).port());
+    }
+}
+
+#[test]
+fn nodes_that_know_only_one_of_them_all_meet_within_seconds() {
+    let mut town = Town::new(6);
+    for secs in 0..20 {
+        town.live(at(secs));
+    }
+    for (n, view) in town.views.iter().enumerate() {
+        assert_eq!(view.peers.len(), 5, "node {n} knows {:?}", town.nodes[n].known());
+    }
+}
