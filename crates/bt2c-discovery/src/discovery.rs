@@ -32,8 +32,9 @@ use crate::{
 /// - [`NodeDiscovery::poll_timeout`] says when to call [`NodeDiscovery::handle_timeout`] next.
 ///
 /// The owner polls actions and asks for the next dial after each call that changes anything. Every target that
-/// `next_dial` returns ends in [`NodeDiscovery::handle_dial_failed`], [`NodeDiscovery::handle_answered`] (a feeler) or
-/// [`NodeDiscovery::handle_connected`]; the last is followed by [`NodeDiscovery::handle_disconnected`].
+/// `next_dial` returns ends in [`NodeDiscovery::handle_dial_failed`], [`NodeDiscovery::handle_self`],
+/// [`NodeDiscovery::handle_answered`] (a feeler) or [`NodeDiscovery::handle_connected`]; the last is followed by
+/// [`NodeDiscovery::handle_disconnected`].
 pub struct NodeDiscovery {
     pub(crate) config: DiscoveryConfig,
     pub(crate) rng: ChaCha8Rng,

@@ -68,10 +68,11 @@ impl NodeDiscovery {
         self.changed(now);
     }
 
-    /// An address is our own: one that we listen at, or one where a dial met ourselves (and thereby failed). It is not
-    /// dialled again.
+    /// An address is our own: one that we listen at, or one where a dial met ourselves, which ends that dial. It is
+    /// not dialled again.
     pub fn handle_self(&mut self, now: Time, addr: SocketAddr) {
         let addr = canonical(addr);
+        self.feelers.ended(addr);
         self.own.insert(addr);
         self.remove_peer(now, addr);
     }

@@ -168,6 +168,10 @@ impl Model {
             Step::Own { addr: n } => {
                 self.node.handle_self(now, addr(n));
                 self.own.insert(addr(n));
+                self.dialling.retain(|(_, target)| target.addr != addr(n));
+                if !self.up.contains(&addr(n)) {
+                    self.view.outbound.remove(&addr(n));
+                }
             }
             Step::Remove { addr: n } => {
                 self.node.remove_peer(now, addr(n));
