@@ -1,0 +1,68 @@
+//! How the synchroniser paces and bounds itself.
+
+use std::time::Duration;
+
+use crate::pool::PoolConfig;
+
+/// Settings of a [`BlockchainSynchronizer`](crate::BlockchainSynchronizer).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SyncConfig {
+    /// Branches that leave the main chain more blocks than this below its tip are not followed; default 100. Lower
+    /// settles blocks sooner, higher heals longer splits.
+    pub max_reorg_depth: u64,
+    /// Blocks that may be fetched ahead of the one to be stored next; default 1024. Too few leave peers idle.
+    pub window_blocks: u64,
+    /// Bytes of such blocks; default 64 MiB.
+    pub window_bytes: usize,
+    /// How long an answer may take before its range is asked of others; default 10 s. Too short asks twice over slow
+    /// links, too long lets one slow peer hold up the rest.
+    pub request_timeout: Duration,
+    /// How long an answer may take before the connection is closed; default 60 s.
+    pub close_timeout: Duration,
+    /// What we take a peer to serve that does not say: requests a minute; default 100, the seed's. We use a third.
+    pub requests_per_minute: u64,
+    /// Blocks whose parent is missing that are kept; default 64.
+    pub max_orphans: usize,
+    /// Bytes of such blocks; default 16 MiB.
+    pub max_orphan_bytes: usize,
+    /// Blocks that were pushed to us and are being checked; default 64.
+    pub max_pushed_blocks: usize,
+    /// Bytes of such blocks; default 16 MiB.
+    pub max_pushed_bytes: usize,
+    /// Transactions that are being checked; default 2000.
+    pub max_pushed_transactions: usize,
+    /// Most blocks stored at once; default 512. One fsync a batch: more is faster, and more to wait for.
+    pub batch_blocks: usize,
+    /// Bytes of such blocks; default 16 MiB.
+    pub batch_bytes: usize,
+    /// How long to wait before a failed store is tried again; default 5 s.
+    pub store_retry: Duration,
+    /// How often progress is told while blocks are fetched; default 1 s.
+    pub progress_interval: Duration,
+    /// Limits of the transaction pool.
+    pub pool: PoolConfig,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            max_reorg_depth: 100,
+            window_blocks: 1024,
+            window_bytes: 64 << 20,
+            request_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(60),
+            requests_per_minute: 100,
+            max_orphans: 64,
+            max_orphan_bytes: 16 << 20,
+            max_pushed_blocks: 64,
+            max_pushed_bytes: 16 << 20,
+            max_pushed_transactions: 2000,
+            batch_blocks: 512,
+            batch_bytes: 16 << 20,
+            store_retry: Duration::from_secs(5),
+            progress_interval: Duration::from_secs(1),
+            pool: PoolConfig::default(),
+        }
+    }
+}

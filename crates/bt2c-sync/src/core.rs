@@ -1,0 +1,435 @@
+//! The synchroniser's decisions, without its hands.
+//!
+//! Inputs are `handle_*`; what to do about them comes out of [`Core::poll_action`], to be drained after every input;
+//! [`Core::poll_timeout`] says when [`Core::handle_timeout`] is due. No input blocks, and none is remembered without a
+//! limit. The core reads no store: it knows the top of the chain, and hands out checks and imports, which are heavy, as
+//! jobs whose results come back as inputs.
+//!
+//! Who is blamed: the sender of an object that is proven invalid by itself or by verified ancestors, or of an answer that
+//! is not what was asked. A late, short or empty answer only costs preference.
+
+mod fetch;
+mod orphans;
+mod pace;
+mod peers;
+mod pursuit;
+mod pushes;
+mod recent;
+mod storing;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bt2c_p2p::{Inventory, Tip};
+use bt2c_proto::{Block, BlockHash, CloseCode, GetBlocks, Height, PeerId, Time, Transaction, TxHash};
+use bytes::Bytes;
+
+pub use peers::PeerFacts;
+
+use self::{
+    orphans::Orphans,
+    peers::{GenesisState, PeerState, Purpose},
+    pursuit::Pursuit,
+    pushes::Pushes,
+    recent::Recent,
+    storing::Importing,
+};
+use crate::{
+    chain::{BlockRef, CheckedBlock},
+    config::SyncConfig,
+    consensus::{Consensus, Invalid, InvalidTransaction, Unknown},
+    event::{Event, SyncProgress},
+    pool::{PoolError, TransactionPool},
+};
+
+/// The synchroniser's core; see the [module](self).
+#[derive(Debug)]
+pub struct Core {
+    config: SyncConfig,
+    consensus: Arc<dyn Consensus>,
+    recent: Recent,
+    peers: BTreeMap<PeerId, PeerState>,
+    pursuit: Option<Pursuit>,
+    /// Fetched blocks that are with the workers, by job.
+    checking: BTreeMap<u64, Checking>,
+    pushes: Pushes,
+    orphans: Orphans,
+    pool: TransactionPool,
+    importing: Option<Importing>,
+    /// The last block that was fetched: told to others if it ends up as the tip.
+    fetched_tip: Option<CheckedBlock>,
+    /// The time of the last input.
+    now: Time,
+    next_job: u64,
+    /// Bytes of a fetched block, on average: how much to ask for.
+    average_block: usize,
+    progress: Progress,
+    counters: Counters,
+    actions: VecDeque<Action>,
+}
+
+/// Leaders given up in a row at one input, each for cause, before waiting for the next input.
+const MAX_ELECTIONS: usize = 16;
+
+/// Fetched blocks that are with the workers.
+#[derive(Debug)]
+struct Checking {
+    from: PeerId,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// When the next report is due; none while nothing is fetched.
+    next: Option<Time>,
+    since: Time,
+    stored: u64,
+}
+
+/// Counts of what was dropped without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `blocks` messages that answered nothing that was asked.
+    pub unasked_answers: u64,
+    /// Answers that came after their time.
+    pub late_answers: u64,
+    /// Pushed blocks and transactions dropped because too many were being checked.
+    pub busy: u64,
+    /// Pushed blocks beyond two of their slot.
+    pub slot_full: u64,
+}
+
+/// Identifies something that was submitted on this node, for the reply.
+pub type RequestId = u64;
+
+/// Where a pushed object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A peer sent it.
+    Peer(PeerId),
+    /// It was submitted here; whoever did is told what became of it.
+    Local(RequestId),
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Send a `get_blocks`.
+    Request {
+        /// To whom.
+        peer: PeerId,
+        /// What it asks for.
+        range: GetBlocks,
+    },
+    /// Close the connection to a peer.
+    Close {
+        /// Which one.
+        peer: PeerId,
+        /// Why.
+        code: CloseCode,
+    },
+    /// Report an offence.
+    Blame {
+        /// Whose.
+        peer: PeerId,
+        /// What it did.
+        blame: Blame,
+    },
+    /// Check blocks with [`check_block`](crate::check_block); answer with [`Core::handle_checked`].
+    CheckBlocks {
+        /// The job.
+        job: u64,
+        /// The blocks.
+        blocks: Vec<Arc<Block>>,
+    },
+    /// Check a transaction; answer with [`Core::handle_transaction_checked`].
+    CheckTransaction {
+        /// The job.
+        job: u64,
+        /// The transaction.
+        transaction: Arc<Transaction>,
+    },
+    /// Store blocks with [`import`](crate::import); answer with [`Core::handle_imported`]. One at a time.
+    Import(Vec<CheckedBlock>),
+    /// Push a block to the peers that lack it.
+    RelayBlock {
+        /// Its hash.
+        hash: BlockHash,
+        /// Its canonical form.
+        bytes: Bytes,
+    },
+    /// Push a transaction to the peers that lack it.
+    RelayTransaction(Arc<Transaction>),
+    /// A peer has this.
+    MarkSeen {
+        /// Which peer.
+        peer: PeerId,
+        /// What.
+        inventory: Inventory,
+    },
+    /// Tell new peers of this tip.
+    SetTip(Tip),
+    /// Tell everyone who subscribes.
+    Emit(Event),
+    /// Tell whoever submitted something what became of it.
+    Reply {
+        /// What was submitted.
+        request: RequestId,
+        /// What became of it.
+        result: Result<(), SubmitError>,
+    },
+}
+
+/// What a peer did that it is to blame for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Blame {
+    /// It sent a block that is proven invalid.
+    #[error("block {height} {hash}: {reason}")]
+    Block {
+        /// The block's height.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
+        /// What is wrong with it.
+        reason: Invalid,
+    },
+    /// It sent a transaction that is proven invalid.
+    #[error("transaction {hash}: {reason}")]
+    Transaction {
+        /// The hash that it claims.
+        hash: TxHash,
+        /// What is wrong with it.
+        reason: InvalidTransaction,
+    },
+    /// It answered `get_blocks` with other heights than were asked for.
+    #[error("asked for blocks {start} to {end}, answered with others")]
+    Range {
+        /// The first height that was asked for.
+        start: Height,
+        /// The last height that was asked for.
+        end: Height,
+    },
+}
+
+/// Why something that was submitted was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The block breaks a rule.
+    #[error("invalid block: {0}")]
+    InvalidBlock(#[from] Invalid),
+    /// The block was not taken.
+    #[error("block not taken: {0}")]
+    Block(#[from] Unknown),
+    /// The transaction breaks a rule.
+    #[error("invalid transaction: {0}")]
+    InvalidTransaction(#[from] InvalidTransaction),
+    /// The transaction was not taken.
+    #[error("transaction not taken: {0}")]
+    Transaction(#[from] PoolError),
+    /// Too many transactions are being checked.
+    #[error("too many transactions are waiting to be checked: try again")]
+    Busy,
+}
+
+/// What the check of a transaction found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionVerdict {
+    /// It may stand in a block.
+    Valid,
+    /// It is on the main chain already.
+    Included,
+    /// It breaks a rule.
+    Invalid(InvalidTransaction),
+}
+
+impl Core {
+    /// A core that knows the end of the main chain: ascending, the last one being the tip, as many as may still be left by
+    /// a branch (`max_reorg_depth + 1`) or as there are.
+    ///
+    /// # Panics
+    /// If `main` is empty: there is always a genesis block.
+    pub fn new(
+        config: SyncConfig,
+        consensus: Arc<dyn Consensus>,
+        main: impl IntoIterator<Item = BlockRef>,
+    ) -> Self {
+        let slotted = main.into_iter().map(|place| (place, consensus.slot(place.timestamp)));
+        let recent = Recent::new(config.max_reorg_depth, slotted);
+        Self {
+            peers: BTreeMap::new(),
+            pursuit: None,
+            checking: BTreeMap::new(),
+            pushes: Pushes::default(),
+            orphans: Orphans::new(config.max_orphans, config.max_orphan_bytes),
+            pool: TransactionPool::new(config.pool.clone()),
+            importing: None,
+            fetched_tip: None,
+            now: Time::default(),
+            next_job: 0,
+            average_block: 8 * 1024,
+            progress: Progress::default(),
+            counters: Counters::default(),
+            actions: VecDeque::new(),
+            config,
+            consensus,
+            recent,
+        }
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Core::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let importing = self.importing.as_ref().and_then(|importing| importing.retry_at);
+        [self.fetch_timeout(), importing, self.progress.next, self.pool.next_expiry()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what time asks for.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.expire_requests(now);
+        self.retry_import(now);
+        self.pool.expire(now);
+        self.advance(now);
+    }
+
+    /// A peer's hello was accepted.
+    pub fn handle_peer_up(&mut self, now: Time, facts: &PeerFacts) {
+        let state = PeerState::new(facts, self.config.requests_per_minute);
+        self.peers.insert(facts.id, state);
+        if facts.genesis.is_some_and(|genesis| genesis != self.consensus.genesis().hash()) {
+            self.close(facts.id, CloseCode::Genesis);
+        }
+        self.advance(now);
+    }
+
+    /// A peer is gone.
+    pub fn handle_peer_down(&mut self, now: Time, peer: &PeerId) {
+        self.peers.remove(peer);
+        self.advance(now);
+    }
+
+    /// The end of the main chain.
+    pub fn tip(&self) -> BlockRef {
+        self.recent.tip()
+    }
+
+    /// Whether no peer is known to have a better chain.
+    pub fn is_synced(&self) -> bool {
+        self.pursuit.is_none() && self.importing.is_none() && !self.has_candidates()
+    }
+
+    /// The height that is aimed at: that of the branch that is followed, or our own.
+    pub fn target(&self) -> Height {
+        let claimed = self.pursuit.as_ref().and_then(|pursuit| self.peers.get(&pursuit.leader)?.claim);
+        Height::new(claimed.map_or(0, |claim| claim.height)).max(self.tip().height)
+    }
+
+    /// What peers say that their tips are, as far as they have not been shown wrong.
+    pub fn claims(&self) -> impl Iterator<Item = (PeerId, Height, Option<BlockHash>)> {
+        self.peers.iter().filter_map(|(peer, state)| {
+            state.claim.map(|claim| (*peer, Height::new(claim.height), claim.hash))
+        })
+    }
+
+    /// The transactions that wait for a block.
+    pub const fn pool(&self) -> &TransactionPool {
+        &self.pool
+    }
+
+    /// Forgets a waiting transaction that turned out to be on the chain.
+    pub fn drop_transaction(&mut self, hash: &TxHash) {
+        self.pool.remove(hash);
+    }
+
+    /// What was dropped without a word.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many blocks wait for a parent, and their bytes.
+    pub fn orphans(&self) -> (usize, usize) {
+        (self.orphans.len(), self.orphans.bytes())
+    }
+
+    /// Everything that may follow from an input, in one order: store what is ready, choose whom to follow, ask.
+    fn advance(&mut self, now: Time) {
+        self.now = now;
+        for _ in 0..MAX_ELECTIONS {
+            self.settle();
+            self.store_next(now);
+            let leader = self.leader();
+            self.elect(now);
+            if self.leader() == leader {
+                break;
+            }
+        }
+        self.ask(now);
+        self.tell_progress(now);
+    }
+
+    fn leader(&self) -> Option<PeerId> {
+        self.pursuit.as_ref().map(|pursuit| pursuit.leader)
+    }
+
+    fn job(&mut self) -> u64 {
+        self.next_job += 1;
+        self.next_job
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.actions.push_back(Action::Emit(event));
+    }
+
+    fn blame(&mut self, peer: PeerId, blame: Blame) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.disprove();
+        }
+        self.actions.push_back(Action::Blame { peer, blame });
+    }
+
+    fn blame_block(&mut self, peer: PeerId, place: &BlockRef, reason: Invalid) {
+        self.blame(peer, Blame::Block { height: place.height, hash: place.hash, reason });
+    }
+
+    /// Closes a connection; until it is down, nothing more is asked of that peer.
+    fn close(&mut self, peer: PeerId, code: CloseCode) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.ignored = true;
+        }
+        self.actions.push_back(Action::Close { peer, code });
+    }
+
+    fn tell_progress(&mut self, now: Time) {
+        let fetching = self.pursuit.is_some();
+        match self.progress.next {
+            None if fetching => {
+                self.progress =
+                    Progress { next: Some(now + self.config.progress_interval), since: now, stored: 0 };
+            }
+            Some(next) if !fetching || now >= next => {
+                let millis = u64::try_from(now.since(self.progress.since).as_millis()).unwrap_or(u64::MAX);
+                let report = SyncProgress {
+                    height: self.tip().height,
+                    target: self.target(),
+                    peers: self.peers.values().filter(|peer| peer.request.is_some()).count(),
+                    blocks_per_s: self.progress.stored.saturating_mul(1000) / millis.max(1),
+                };
+                self.emit(Event::SyncProgress(report));
+                let next = fetching.then(|| now + self.config.progress_interval);
+                self.progress = Progress { next, since: now, stored: 0 };
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

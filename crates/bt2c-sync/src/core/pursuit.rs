@@ -1,0 +1,211 @@
+//! Following one branch: the branch of a leader, with whoever helps to fetch it.
+//!
+//! Base peers are asked by height, so what two peers send may be of two branches. Only the leader's branch is followed: a
+//! helper's block counts once a block of the leader's names it as an ancestor. So no helper, and no former leader, can
+//! lead us onto a branch that is too deep to be left again.
+//!
+//! ```text
+//!  Forking ── found ──▶ Fetching ──▶ (claim reached: done)
+//!     ▲ │                  │
+//!     │ └─ too deep        │ the leader's blocks do not follow ours
+//!     └────────────────────┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use bt2c_proto::PeerId;
+
+use crate::chain::{BlockRef, CheckedBlock};
+
+#[derive(Debug)]
+pub(super) struct Pursuit {
+    pub(super) leader: PeerId,
+    pub(super) stage: Stage,
+    /// The last block of the branch that is stored, or being stored.
+    pub(super) cursor: BlockRef,
+    /// Blocks above the cursor, by height.
+    pub(super) window: BTreeMap<u64, Piece>,
+    /// Up to which height the window is of the leader's branch, without gaps.
+    trusted: u64,
+    /// How often the fork was looked for: a leader whose chain changes all the time is not followed for ever.
+    pub(super) searches: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Looking for the last block that the leader's branch shares with ours.
+    Forking(ForkSearch),
+    /// Fetching what follows the cursor.
+    Fetching,
+}
+
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) from: PeerId,
+    pub(super) place: BlockRef,
+    pub(super) size: usize,
+    pub(super) state: PieceState,
+}
+
+#[derive(Debug)]
+pub(super) enum PieceState {
+    /// With the workers, as this job.
+    Checking(u64),
+    /// Ready to be stored.
+    Checked(CheckedBlock),
+    /// Stored already, beside the main chain.
+    Stored,
+}
+
+/// What does not fit together in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// This peer's blocks are not of the leader's branch; they were dropped.
+    Diverged(PeerId),
+    /// The leader's branch does not follow the cursor.
+    NotOurs,
+}
+
+impl Pursuit {
+    pub(super) fn new(leader: PeerId, cursor: BlockRef) -> Self {
+        Self {
+            leader,
+            stage: Stage::Fetching,
+            cursor,
+            window: BTreeMap::new(),
+            trusted: cursor.height.get(),
+            searches: 0,
+        }
+    }
+
+    /// Looks for the fork below `differs`, a height at which the leader has another block than we.
+    pub(super) fn search(&mut self, lowest: u64, differs: u64) {
+        self.window.clear();
+        self.searches += 1;
+        self.stage = Stage::Forking(ForkSearch::new(lowest, differs));
+    }
+
+    /// The leader's branch leaves ours here.
+    pub(super) fn follow_from(&mut self, fork: BlockRef) {
+        self.window.clear();
+        self.cursor = fork;
+        self.trusted = fork.height.get();
+        self.stage = Stage::Fetching;
+    }
+
+    pub(super) fn next_height(&self) -> u64 {
+        self.cursor.height.get() + 1
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.window.values().map(|piece| piece.size).sum()
+    }
+
+    /// Finds out how far the window is of the leader's branch: from the leader's highest block of the gapless run above
+    /// the cursor down, link by link.
+    pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        let first = self.next_height();
+        let run = (first..).map_while(|height| self.window.get(&height));
+        let Some(top) =
+            run.filter(|piece| piece.from == self.leader).last().map(|piece| piece.place.height.get())
+        else {
+            self.trusted = first - 1;
+            return Ok(());
+        };
+        for height in (first..top).rev() {
+            let piece = &self.window[&height];
+            if !piece.place.is_parent_of(&self.window[&(height + 1)].place) {
+                let from = piece.from;
+                self.window.retain(|other, piece| *other > height || piece.from != from);
+                self.trusted = first - 1;
+                return Err(Trouble::Diverged(from));
+            }
+        }
+        if self.window[&first].place.parent != self.cursor.hash {
+            return Err(Trouble::NotOurs);
+        }
+        self.trusted = top;
+        Ok(())
+    }
+
+    /// The next block to store, if the leader's branch is known to have it.
+    pub(super) fn head(&self) -> Option<&Piece> {
+        let height = self.next_height();
+        self.window.get(&height).filter(|_| height <= self.trusted)
+    }
+
+    /// Moves the cursor over the head.
+    pub(super) fn advance(&mut self) -> Option<Piece> {
+        let piece = self.window.remove(&self.next_height())?;
+        self.cursor = piece.place;
+        Some(piece)
+    }
+
+    /// The lowest run of at most `count` heights up to `last` that are neither here nor in one of `asked`.
+    pub(super) fn gap(&self, last: u64, count: u64, asked: &[(u64, u64)]) -> Option<(u64, u64)> {
+        let covering = |height: u64| {
+            asked.iter().find(|(start, end)| (*start..=*end).contains(&height)).map(|(_, end)| *end)
+        };
+        let mut start = self.next_height();
+        while start <= last {
+            if let Some(end) = covering(start) {
+                start = end + 1;
+            } else if self.window.contains_key(&start) {
+                start += 1;
+            } else {
+                let free = |height: &u64| !self.window.contains_key(height) && covering(*height).is_none();
+                let end = (start..=last.min(start + count - 1)).take_while(free).last()?;
+                return Some((start, end));
+            }
+        }
+        None
+    }
+}
+
+/// The search for the last block that two branches share, with single-block questions: downwards in doubling steps (forks
+/// are shallow), then by halves.
+#[derive(Debug)]
+pub(super) struct ForkSearch {
+    lowest: u64,
+    differs: u64,
+    shares: Option<u64>,
+    step: u64,
+}
+
+/// What a [`ForkSearch`] wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Whether the block at this height is ours.
+    Ask(u64),
+    /// The last shared block is here.
+    Found(u64),
+    /// There is no shared block as high as `lowest`.
+    TooDeep,
+}
+
+impl ForkSearch {
+    pub(super) const fn new(lowest: u64, differs: u64) -> Self {
+        Self { lowest, differs, shares: None, step: 1 }
+    }
+
+    pub(super) fn next(&self) -> Next {
+        match self.shares {
+            Some(shares) if shares + 1 >= self.differs => Next::Found(shares),
+            Some(shares) => Next::Ask(shares + (self.differs - shares) / 2),
+            None if self.differs <= self.lowest => Next::TooDeep,
+            None => Next::Ask(self.differs.saturating_sub(self.step).max(self.lowest)),
+        }
+    }
+
+    pub(super) fn answer(&mut self, height: u64, shared: bool) {
+        if shared {
+            self.shares = Some(height);
+        } else {
+            self.differs = height;
+            self.step = self.step.saturating_mul(2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Taking checked blocks into the store, in order: the one check that needs the whole branch, fork choice, and what the
+//! step means for transactions that wait.
+//!
+//! Reads and writes the store, so it belongs on a worker thread; one import runs at a time.
+
+use std::collections::BTreeSet;
+
+use bt2c_proto::{Block, Transaction, TxHash};
+
+use crate::{
+    chain::{BlockRef, CheckedBlock, TxKey},
+    consensus::{Consensus, Invalid},
+    store::{ChainStore, StoreError, branch_of},
+};
+
+/// What an import did.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// How many blocks of the batch were stored.
+    pub stored: usize,
+    /// Why the next one was not.
+    pub rejected: Option<Invalid>,
+    /// The end of the main chain.
+    pub tip: BlockRef,
+    /// Blocks that are on the main chain now and were not before, ascending.
+    pub applied: Vec<Applied>,
+    /// If the main chain left its path: from where, and what it left.
+    pub reorganisation: Option<Reorganisation>,
+}
+
+/// A block that came onto the main chain.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Its place.
+    pub place: BlockRef,
+    /// Its transactions.
+    pub transactions: Vec<TxHash>,
+}
+
+/// A change of path.
+#[derive(Debug, Clone)]
+pub struct Reorganisation {
+    /// The tip before.
+    pub old_tip: BlockRef,
+    /// The last block that both paths share.
+    pub fork: BlockRef,
+    /// Blocks that are no longer on the main chain, ascending.
+    pub reverted: Vec<BlockRef>,
+    /// Their transactions, except those that the new path has too.
+    pub returned: Vec<Transaction>,
+}
+
+/// Stores a row of blocks, each the child of the one before and the first the child of a stored one, up to the first that
+/// repeats a transaction of its branch; then makes the better of the row's end and the tip the tip.
+///
+/// # Errors
+/// If the store fails; then nothing was stored.
+pub fn import(
+    store: &dyn ChainStore,
+    consensus: &dyn Consensus,
+    batch: &[CheckedBlock],
+) -> Result<Imported, StoreError> {
+    let old_tip = store.tip();
+    let (stored, rejected) = match first_repeat(store, batch)? {
+        Some((block, index)) => (block, Some(Invalid::Repeated { index })),
+        None => (batch.len(), None),
+    };
+    let Some(end) = batch[..stored].last() else {
+        return Ok(Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None });
+    };
+    if !consensus.better(end.place.tip(), old_tip.tip()) {
+        store.append(&batch[..stored], old_tip.hash)?;
+        return Ok(Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None });
+    }
+    store.append(&batch[..stored], end.place.hash)?;
+    let mut outcome = Imported {
+        stored,
+        rejected,
+        tip: end.place,
+        applied: batch[..stored].iter().map(Applied::from).collect(),
+        reorganisation: None,
+    };
+    if batch[0].place.parent != old_tip.hash {
+        describe_change(store, &old_tip, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+impl From<&CheckedBlock> for Applied {
+    fn from(block: &CheckedBlock) -> Self {
+        let transactions = block.transactions.iter().map(|key| key.hash).collect();
+        Self { place: block.place, transactions }
+    }
+}
+
+/// The first block of the row, and the place in it, of a transaction that its branch has already.
+fn first_repeat(
+    store: &dyn ChainStore,
+    batch: &[CheckedBlock],
+) -> Result<Option<(usize, usize)>, StoreError> {
+    let Some(first) = batch.first() else { return Ok(None) };
+    let (fork, side) =
+        branch_of(store, first.place.parent, usize::MAX)?.expect("no branch is longer than that");
+    let side: BTreeSet<_> = side.iter().map(|block| block.hash).collect();
+    let in_branch = |key: &TxKey| -> Result<bool, StoreError> {
+        for holder in store.blocks_with(key)? {
+            if side.contains(&holder.hash) {
+                return Ok(true);
+            }
+            let below = holder.height <= fork.height;
+            if below && store.main(holder.height)?.is_some_and(|main| main.hash == holder.hash) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let mut seen = BTreeSet::new();
+    for (place, block) in batch.iter().enumerate() {
+        for (index, key) in block.transactions.iter().enumerate() {
+            if !seen.insert(*key) || in_branch(key)? {
+                return Ok(Some((place, index)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Fills in what is not in the batch: the blocks that came from beside the main chain, and those that went there.
+fn describe_change(
+    store: &dyn ChainStore,
+    old_tip: &BlockRef,
+    outcome: &mut Imported,
+) -> Result<(), StoreError> {
+    let (fork, reverted) =
+        branch_of(store, old_tip.hash, usize::MAX)?.expect("no branch is longer than that");
+    let first = outcome.applied.first().expect("the tip moved to the batch's end").place;
+    let mut earlier = Vec::new();
+    let mut at = first.parent;
+    while at != fork.hash {
+        let block = read(store, at)?;
+        at = block.header.previous_hash;
+        earlier.push(Applied::from(&CheckedBlock::trusted(&block)));
+    }
+    earlier.reverse();
+    outcome.applied.splice(..0, earlier);
+    let included: BTreeSet<_> =
+        outcome.applied.iter().flat_map(|block| &block.transactions).copied().collect();
+    let mut returned = Vec::new();
+    for block in &reverted {
+        returned.extend(read(store, block.hash)?.transactions);
+    }
+    returned.retain(|transaction| !included.contains(&transaction.hash));
+    outcome.reorganisation = Some(Reorganisation { old_tip: *old_tip, fork, reverted, returned });
+    Ok(())
+}
+
+fn read(store: &dyn ChainStore, hash: bt2c_proto::BlockHash) -> Result<Block, StoreError> {
+    let bytes = store.body(&hash)?.ok_or(StoreError::Missing(hash))?;
+    // Stored bytes are checksummed and were written by us: they parse, or they are not what was stored.
+    serde_json::from_slice(&bytes).map_err(|_| StoreError::Missing(hash))
+}
+
+#[cfg(test)]
+mod tests;
