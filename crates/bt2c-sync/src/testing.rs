@@ -42,6 +42,10 @@ impl TestConsensus {
         }
     }
 
+    pub(crate) const fn genesis_block(&self) -> &Block {
+        &self.genesis
+    }
+
     pub(crate) fn genesis_ref(&self) -> BlockRef {
         BlockRef::from(&self.genesis.header)
     }

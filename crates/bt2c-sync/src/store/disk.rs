@@ -12,7 +12,10 @@ use std::{
     io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bt2c_p2p::env::Disk;
@@ -64,6 +67,8 @@ pub struct DiskStore {
     index: RwLock<Index>,
     tip: RwLock<BlockRef>,
     writer: Mutex<End>,
+    /// The index failed in a write and has to be opened anew.
+    broken: AtomicBool,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -109,6 +114,7 @@ impl DiskStore {
             index: RwLock::new(index),
             tip: RwLock::new(tip),
             writer: Mutex::new(end),
+            broken: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -136,6 +142,7 @@ impl DiskStore {
         let tip = index.tip()?.unwrap_or_else(|| self.tip());
         *self.tip.write() = tip;
         *writer = index.end()?.unwrap_or(*writer);
+        self.broken.store(false, Ordering::Release);
         Ok(())
     }
 
@@ -190,9 +197,16 @@ impl ChainStore for DiskStore {
     }
 
     fn append(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {
-        let result = self.write(batch, tip);
-        if let Err(StoreError::Index(_)) = &result {
+        if self.broken.load(Ordering::Acquire) {
             self.reopen()?;
+        }
+        let result = self.write(batch, tip);
+        if let Err(StoreError::Index(error)) = &result {
+            self.broken.store(true, Ordering::Release);
+            // Tried at once for the sake of readers, and if the disk has not recovered, again before the next write.
+            if let Err(again) = self.reopen() {
+                tracing::debug!(%error, %again, "index not reopened yet");
+            }
         }
         result
     }
@@ -255,11 +269,22 @@ fn open_index(disk: &dyn Disk, dir: &Path, config: &DiskStoreConfig) -> Result<I
         return new_index(disk, dir, config);
     }
     match open_index_file(disk, dir, config) {
-        Err(StoreError::Index(error)) if !matches!(*error, redb::Error::Io(_)) => {
+        Err(StoreError::Index(error)) if is_damage(&error) => {
             tracing::warn!(dir = %dir.display(), %error, "index damaged: set aside, rebuilding it from the segments");
             new_index(disk, dir, config)
         }
         other => other,
+    }
+}
+
+/// Whether the file's content is at fault, and not the system that reads it.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+        _ => false,
     }
 }
 
