@@ -1,1 +1,421 @@
+mod network;
 
+use std::time::Duration;
+
+use bt2c_proto::Height;
+
+use self::network::{Behaviour, NODE, Network};
+use super::*;
+use crate::{
+    ChainStore,
+    testing::{GENESIS_TIME, TestConsensus, checked, places},
+};
+
+#[test]
+fn a_new_node_fetches_the_chain_from_one_peer() {
+    let mut network = Network::new(2);
+    network.grow(1, 3000, 0);
+    network.connect_all();
+    network.run(Duration::from_secs(300));
+    network.assert_one_tip();
+    assert!(network.nodes[0].core.is_synced());
+    assert_eq!(
+        network.nodes[0].events.iter().filter(|event| matches!(event, Event::BlockAdded { .. })).count(),
+        3000
+    );
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn several_peers_share_the_work() {
+    let mut network = Network::new(5);
+    let chain = network.row(1, 3000, 0);
+    for node in 1..5 {
+        network.give(node, &chain);
+    }
+    network.connect_to(0, &[1, 2, 3, 4]);
+    network.nodes[0].core.average_block = 10_000;
+    network.fixed_answer = Some(100);
+    network.run(Duration::from_secs(300));
+    network.assert_one_tip();
+    for node in 1..5 {
+        assert!(network.nodes[node].served >= 3, "node {node} served {}", network.nodes[node].served);
+    }
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn blocks_and_transactions_spread_and_are_relayed_once() {
+    let mut network = Network::new(4);
+    network.link(0, 1);
+    network.link(1, 2);
+    network.link(2, 3);
+    network.link(3, 0);
+    network.run(Duration::from_secs(1));
+    let tip = network.nodes[0].store.tip();
+    let transaction = network.test.transaction(1, GENESIS_TIME, 1);
+    network.submit_transaction(0, transaction.clone());
+    network.run(Duration::from_secs(1));
+    for node in &network.nodes {
+        assert!(node.core.pool().get(&transaction.hash).is_some());
+    }
+    let block = network.test.block(&tip, 1, 0, vec![transaction]);
+    network.submit_block(0, block);
+    network.run(Duration::from_secs(1));
+    network.assert_one_tip();
+    assert_eq!(network.nodes[3].store.tip().height.get(), 1);
+    for node in &network.nodes {
+        assert!(node.core.pool().is_empty(), "included transactions leave the pool");
+    }
+    // Four links: each object crosses each at most twice (once each way), usually once.
+    assert!(network.pushes <= 12, "{} pushes", network.pushes);
+    network.assert_nobody_blamed();
+    assert_eq!(network.nodes[0].replies, [Ok(()), Ok(())]);
+}
+
+#[test]
+fn a_missed_block_is_fetched_when_its_child_comes() {
+    let mut network = Network::new(2);
+    let row = network.row(1, 3, 0);
+    network.connect_all();
+    network.run(Duration::from_secs(1));
+    network.give(1, &row);
+    network.push(1, 0, row[2].clone());
+    network.run(Duration::from_secs(5));
+    network.assert_one_tip();
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn orphans_pushed_out_of_order_need_no_fetching() {
+    let mut network = Network::new(2);
+    let row = network.row(1, 3, 0);
+    network.link(0, 1);
+    network.nodes[1].behaviour = Behaviour::Silent;
+    for block in [&row[1], &row[2], &row[0]] {
+        network.push(1, 0, block.clone());
+    }
+    network.run(Duration::from_secs(5));
+    assert_eq!(network.nodes[0].store.tip(), *places(&row).last().unwrap());
+}
+
+#[test]
+fn two_halves_of_a_split_network_become_one_by_reorganisation() {
+    for (left, right) in [(20, 35), (35, 20), (30, 30), (1, 1), (99, 100)] {
+        let mut network = Network::new(2);
+        let common = network.row(0, 150, 0);
+        network.give(0, &common);
+        network.give(1, &common);
+        network.grow(0, left, 1);
+        network.grow(1, right, 2);
+        network.connect_all();
+        network.run(Duration::from_secs(120));
+        network.assert_one_tip();
+        let reorganised = network.nodes.iter().flat_map(|node| &node.events);
+        let count = reorganised.filter(|event| matches!(event, Event::Reorganised { .. })).count();
+        assert_eq!(count, 1, "{left} {right}");
+        network.assert_nobody_blamed();
+    }
+}
+
+#[test]
+fn a_reorganisation_travels_to_those_who_are_not_at_the_border() {
+    let mut network = Network::new(4);
+    let common = network.row(0, 20, 0);
+    for node in 0..4 {
+        network.give(node, &common);
+    }
+    let (left, right) = (network.row(0, 5, 1), network.row(2, 9, 2));
+    network.give(0, &left);
+    network.give(1, &left);
+    network.give(2, &right);
+    network.give(3, &right);
+    network.link(0, 1);
+    network.link(2, 3);
+    network.run(Duration::from_secs(5));
+    network.link(1, 2);
+    network.run(Duration::from_secs(60));
+    network.assert_one_tip();
+    assert_eq!(network.nodes[0].store.tip().height.get(), 29);
+}
+
+#[test]
+fn a_branch_that_leaves_too_deep_is_told_and_not_followed() {
+    let mut network = Network::new(2);
+    network.grow(0, 101, 1);
+    network.grow(1, 150, 2);
+    let before = network.nodes[0].store.tip();
+    network.connect_all();
+    network.run(Duration::from_secs(120));
+    assert_eq!(network.nodes[0].store.tip(), before);
+    let told =
+        |event: &Event| matches!(event, Event::BranchTooDeep { below, .. } if *below == Height::new(1));
+    assert!(network.nodes[0].events.iter().any(told), "{:?}", network.nodes[0].events);
+    network.assert_nobody_blamed();
+
+    // One block less deep is followed.
+    let mut network = Network::new(2);
+    network.grow(0, 100, 1);
+    network.grow(1, 150, 2);
+    network.connect_all();
+    network.run(Duration::from_secs(120));
+    network.assert_one_tip();
+}
+
+/// A new node with an honest peer that has 400 blocks, and others that misbehave.
+fn among(liars: &[Behaviour]) -> Network {
+    let mut network = Network::new(2 + liars.len());
+    let chain = network.row(1, 400, 0);
+    network.fixed_answer = Some(50);
+    for node in 1..network.nodes.len() {
+        network.give(node, &chain);
+    }
+    for (node, behaviour) in (2..).zip(liars) {
+        network.nodes[node].behaviour = behaviour.clone();
+    }
+    let others: Vec<usize> = (1..network.nodes.len()).collect();
+    network.connect_to(0, &others);
+    network.run(Duration::from_secs(240));
+    let honest = network.nodes[1].store.tip();
+    assert_eq!(network.nodes[NODE].store.tip(), honest, "with {liars:?}");
+    assert!(!network.blamed.contains(&1), "the honest peer is not blamed");
+    network
+}
+
+#[test]
+fn a_peer_that_never_answers_is_worked_around_and_closed() {
+    let network = among(&[Behaviour::Silent]);
+    assert!(network.closed.contains(&(2, CloseCode::Timeout)));
+    assert!(network.blamed.is_empty());
+    assert!(network.nodes[0].events.iter().any(|event| matches!(event, Event::Stalled { .. })));
+}
+
+#[test]
+fn a_peer_that_answers_with_another_range_is_blamed() {
+    let network = among(&[Behaviour::WrongRange]);
+    assert_eq!(network.blamed, [2].into());
+}
+
+#[test]
+fn a_peer_that_sends_invalid_bodies_is_blamed_and_its_hashes_are_not_condemned() {
+    let network = among(&[Behaviour::WrongBodies]);
+    assert_eq!(network.blamed, [2].into());
+    let network = among(&[Behaviour::ForgedSeals]);
+    assert_eq!(network.blamed, [2].into());
+}
+
+#[test]
+fn a_peer_that_has_nothing_of_what_it_claims_is_passed_over() {
+    let network = among(&[Behaviour::Empty, Behaviour::FalseHeight(1_000_000)]);
+    assert!(network.blamed.is_empty());
+}
+
+#[test]
+fn a_peer_that_answers_late_or_one_block_at_a_time_does_no_harm() {
+    let network = among(&[Behaviour::Late(Duration::from_secs(20)), Behaviour::OneBlock]);
+    assert!(network.blamed.is_empty());
+    assert!(network.closed.is_empty());
+}
+
+#[test]
+fn answers_that_nobody_asked_for_are_counted_and_dropped() {
+    let mut network = Network::new(2);
+    let row = network.row(1, 3, 0);
+    network.link(0, 1);
+    network.run(Duration::from_secs(1));
+    network.answer_unasked(1, 0, row);
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.nodes[0].core.counters().unasked_answers, 1);
+    assert_eq!(network.nodes[0].store.tip().height, Height::GENESIS);
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn peers_on_a_shorter_branch_do_not_mislead() {
+    // The shorter branch leaves at 100 and is 200 long: once followed, it could not be left again.
+    let mut network = Network::new(5);
+    let common = network.row(1, 100, 0);
+    network.fixed_answer = Some(30);
+    for node in 1..5 {
+        network.give(node, &common);
+    }
+    let (long, short) = (network.row(1, 400, 1), network.row(2, 200, 2));
+    network.give(1, &long);
+    for node in 2..5 {
+        network.give(node, &short);
+    }
+    network.connect_to(0, &[2, 3, 1, 4]);
+    network.run(Duration::from_secs(240));
+    assert_eq!(network.nodes[0].store.tip(), network.nodes[1].store.tip());
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn a_base_peer_is_asked_for_its_genesis_first_and_closed_if_it_is_another() {
+    let mut network = Network::new(3);
+    network.grow(1, 10, 0);
+    network.nodes[1].base = true;
+    network.nodes[2].base = true;
+    network.nodes[2].behaviour = Behaviour::OtherGenesis;
+    network.connect_to(0, &[1, 2]);
+    network.run(Duration::from_secs(30));
+    assert_eq!(network.nodes[0].store.tip(), network.nodes[1].store.tip());
+    assert_eq!(network.closed, [(2, CloseCode::Genesis)]);
+    assert_eq!(network.first_questions, [(0, 0), (0, 0)]);
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn no_peer_is_asked_faster_than_our_pace() {
+    let mut network = Network::new(2);
+    network.grow(1, 600, 0);
+    network.fixed_answer = Some(5);
+    network.connect_all();
+    network.run(Duration::from_secs(60));
+    // 120 requests are wanted: 32 at once, then 32 a minute.
+    assert!((60..=66).contains(&network.nodes[1].served), "{}", network.nodes[1].served);
+    network.run(Duration::from_secs(180));
+    network.assert_one_tip();
+}
+
+#[test]
+fn a_block_dated_ahead_is_taken_when_it_is_due() {
+    let mut network = Network::new(2);
+    let tip = network.nodes[0].store.tip();
+    let slot = network.now.since(Time::from_secs(GENESIS_TIME)).as_secs() / crate::testing::SLOT + 2;
+    let block = network.test.block(&tip, slot, 0, Vec::new());
+    let due = network.test.earliest(block.header.timestamp);
+    network.link(0, 1);
+    network.give(1, std::slice::from_ref(&block));
+    network.push(1, 0, block);
+    network.run(due.since(network.now) - Duration::from_secs(1));
+    assert_eq!(network.nodes[0].store.tip(), tip);
+    network.run(Duration::from_secs(3));
+    network.assert_one_tip();
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn at_most_two_blocks_of_a_slot_are_taken_from_pushes_and_the_second_is_told() {
+    let mut network = Network::new(2);
+    network.link(0, 1);
+    network.nodes[1].behaviour = Behaviour::Silent;
+    let genesis = network.nodes[0].store.tip();
+    for salt in 0..4 {
+        let block = network.test.block(&genesis, 1, salt, Vec::new());
+        network.push(1, 0, block);
+        network.run(Duration::from_secs(1));
+    }
+    let equivocations =
+        network.nodes[0].events.iter().filter(|event| matches!(event, Event::Equivocation { .. })).count();
+    assert_eq!(equivocations, 1);
+    assert_eq!(network.nodes[0].core.counters().slot_full, 2);
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn an_invalid_push_blames_its_senders_and_leaves_the_hash_open() {
+    let mut network = Network::new(3);
+    network.connect_to(0, &[1, 2]);
+    for node in [1, 2] {
+        network.nodes[node].behaviour = Behaviour::Silent;
+    }
+    let genesis = network.nodes[0].store.tip();
+    let good = network.test.block(&genesis, 1, 0, vec![network.test.transaction(1, GENESIS_TIME, 1)]);
+    let bad = Block { transactions: Vec::new(), ..good.clone() };
+    network.push(1, 0, bad);
+    network.push(2, 0, good.clone());
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.blamed, [1].into());
+    assert_eq!(network.nodes[0].store.tip().hash, good.hash());
+}
+
+#[test]
+fn an_invalid_transaction_is_blamed_and_an_old_one_is_not() {
+    let mut network = Network::new(3);
+    network.connect_to(0, &[1, 2]);
+    let mut forged = network.test.transaction(1, GENESIS_TIME, 1);
+    forged.amount = 2;
+    network.push_transaction(1, 0, forged);
+    let stale = network.now.as_secs() - 90_000;
+    network.push_transaction(2, 0, network.test.transaction(2, stale, 1));
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.blamed, [1].into());
+    assert!(network.nodes[0].core.pool().is_empty());
+}
+
+#[test]
+fn a_failed_store_is_tried_again() {
+    let mut network = Network::new(2);
+    network.grow(1, 50, 0);
+    network.nodes[0].failing_imports = 2;
+    network.connect_all();
+    network.run(Duration::from_secs(30));
+    network.assert_one_tip();
+    let failures = network.nodes[0].events.iter().filter(|event| matches!(event, Event::StoreFailed { .. }));
+    assert_eq!(failures.count(), 2);
+}
+
+#[test]
+fn orphans_are_bounded_and_shared_by_peer() {
+    let mut network = Network::new(3);
+    network.connect_to(0, &[1, 2]);
+    for node in [1, 2] {
+        network.nodes[node].behaviour = Behaviour::Silent;
+    }
+    let rows = [network.row(1, 90, 1), network.row(2, 3, 2)];
+    for block in rows[1][1..].iter().chain(&rows[0][1..]) {
+        let from = if rows[1].contains(block) { 2 } else { 1 };
+        network.push(from, 0, block.clone());
+    }
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.nodes[0].core.orphans().0, 64);
+    // The second peer's two orphans were not pushed out by the first one's.
+    network.push(2, 0, rows[1][0].clone());
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.nodes[0].store.tip(), BlockRef::from(&rows[1][2].header));
+}
+
+#[test]
+fn the_network_ends_on_one_tip_for_many_seeds_and_shapes() {
+    for seed in 0..40_u64 {
+        let mut network = Network::new(6);
+        let common = network.row(0, seed % 7 * 20, 0);
+        for node in 0..6 {
+            network.give(node, &common);
+            let extra = (seed * 31 + node as u64 * 17) % 60;
+            network.grow(node, extra, u8::try_from(node).unwrap());
+        }
+        for node in 0..6 {
+            network.link(node, (node + 1) % 6);
+        }
+        network.link(0, 3);
+        network.run(Duration::from_secs(300));
+        network.assert_one_tip();
+        network.assert_nobody_blamed();
+    }
+}
+
+#[test]
+fn nothing_is_asked_of_a_peer_that_is_closed_or_gone() {
+    let test = TestConsensus::new();
+    let mut core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [test.genesis_ref()]);
+    let now = Time::from_secs(GENESIS_TIME);
+    let id = PeerId::from_bytes([1; 32]);
+    let other = BlockHash::from_bytes([9; 32]);
+    let facts = PeerFacts {
+        id,
+        height: Height::new(5),
+        hash: Some(other),
+        genesis: Some(other),
+        requests_per_minute: None,
+    };
+    core.handle_peer_up(now, &facts);
+    let actions: Vec<_> = std::iter::from_fn(|| core.poll_action()).collect();
+    assert!(matches!(actions[..], [Action::Close { code: CloseCode::Genesis, .. }]), "{actions:?}");
+    core.handle_peer_down(now, &id);
+    core.handle_blocks(now, id, test.row(&test.genesis_ref(), 1, 0), 700);
+    assert!(core.poll_action().is_none());
+    assert_eq!(core.poll_timeout(), None);
+    let _ = checked(&[]);
+}
