@@ -1,0 +1,147 @@
+//! `cargo xtask ci`: everything that must hold before a change lands.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+use crate::{layers, vectors};
+
+/// Which steps to run.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Leaves a step out; may be given several times.
+    #[arg(long, value_enum, value_name = "STEP")]
+    skip: Vec<Step>,
+}
+
+/// The steps, in the order in which they run: what is quick to fail comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting.
+    Fmt,
+    /// Lints, warnings denied.
+    Clippy,
+    /// Documentation, warnings denied.
+    Doc,
+    /// All tests.
+    Test,
+    /// The order of the crates, and the purity of the cores.
+    Layers,
+    /// The golden vectors.
+    Vectors,
+    /// The Python peer against a real node.
+    Interop,
+    /// Licences, bans and sources of dependencies.
+    Deny,
+}
+
+/// Runs the steps in order, telling each with its duration.
+///
+/// # Errors
+/// The first step that failed.
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    let workshop = Workshop { root: root.to_owned() };
+    for step in Step::value_variants() {
+        let name = step.to_possible_value().context("every step has a name")?.get_name().to_owned();
+        if args.skip.contains(step) {
+            println!("== {name}: skipped");
+            continue;
+        }
+        println!("== {name}");
+        #[expect(clippy::disallowed_methods, reason = "a person wants to know how long a step really took")]
+        let start = Instant::now();
+        workshop.run(*step).with_context(|| format!("step {name} failed"))?;
+        println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+struct Workshop {
+    root: PathBuf,
+}
+
+impl Workshop {
+    fn run(&self, step: Step) -> Result<()> {
+        match step {
+            Step::Fmt => self.cargo(&["fmt", "--all", "--check"]),
+            Step::Clippy => {
+                self.cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+            }
+            Step::Doc => {
+                let mut doc = self.command(cargo());
+                doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
+                succeed(doc)
+            }
+            Step::Test => self.cargo(&["test", "--workspace"]),
+            Step::Layers => layers::run(&self.root),
+            Step::Vectors => vectors::run(&self.root, false),
+            Step::Interop => self.interop(),
+            Step::Deny => self.deny(),
+        }
+    }
+
+    /// The Python peer first against itself, which takes seconds, then against a node built from this very source.
+    fn interop(&self) -> Result<()> {
+        self.cargo(&["build", "--package", "bt2c-node"])?;
+        let node = layers::metadata(&self.root)?.target_directory.join("debug").join("bt2c-node");
+        let mut selftest = self.command("python3");
+        selftest.arg("tests/interop/selftest.py");
+        succeed(selftest)?;
+        let mut run = self.command("python3");
+        run.arg("tests/interop/run.py").arg("--node").arg(node);
+        succeed(run)
+    }
+
+    /// Advisories are left out: their database is a repository of its own, which a build machine may not reach.
+    fn deny(&self) -> Result<()> {
+        let mut probe = self.command(cargo());
+        let installed = probe.args(["deny", "--version"]).output().context("running cargo")?.status.success();
+        ensure!(installed, "cargo-deny is not installed: run `cargo install cargo-deny --locked`");
+        self.cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"])
+    }
+
+    fn cargo(&self, args: &[&str]) -> Result<()> {
+        let mut command = self.command(cargo());
+        command.args(args);
+        succeed(command)
+    }
+
+    fn command(&self, program: impl Into<OsString>) -> Command {
+        let mut command = Command::new(program.into());
+        command.current_dir(&self.root);
+        command
+    }
+}
+
+/// The cargo that runs us, so that all steps use one toolchain.
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn succeed(mut command: Command) -> Result<()> {
+    let line = format!("{command:?}").replace('"', "");
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_fails_is_told_with_its_command() {
+        let mut command = Command::new("cargo");
+        command.arg("no-such-subcommand-anywhere");
+        let error = succeed(command).unwrap_err().to_string();
+        assert!(error.starts_with("cargo no-such-subcommand-anywhere: exit status"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Checks of the BT2C workspace, as `cargo xtask COMMAND`.
+//!
+//! Each command is a module with a `run` function; [`Command`] is the list of them.
+
+pub mod ci;
+pub mod layers;
+pub mod simulate;
+pub mod vectors;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Checks of the BT2C workspace.
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Everything that must hold before a change lands, in order, stopping at the first failure.
+    Ci(ci::Args),
+    /// Proves that dependencies only point down, and that pure crates and cores touch no runtime, clock or randomness.
+    Layers,
+    /// Runs networks of the real node on virtual time.
+    Simulate(simulate::Args),
+    /// Checks docs/protocol.md and the code against the golden vectors.
+    Vectors {
+        /// First writes the vectors into the page.
+        #[arg(long)]
+        bless: bool,
+    },
+}
+
+impl Xtask {
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// What does not hold, or what kept the command from finding out.
+    pub fn run(self) -> Result<()> {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is a member of a workspace")?;
+        match self.command {
+            Command::Ci(args) => ci::run(root, &args),
+            Command::Simulate(args) => simulate::run(&args),
+            Command::Layers => layers::run(root),
+            Command::Vectors { bless } => vectors::run(root, bless),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Xtask::command().debug_assert();
+    }
+}
