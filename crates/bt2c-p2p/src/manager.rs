@@ -1,10 +1,14 @@
 //! The manager: a pure core, the actor that drives it, and the handle that others hold.
 
 mod actor;
+mod connection;
 mod contest;
 pub(crate) mod core;
+mod dialing;
+mod ending;
 pub(crate) mod ingress;
 mod listener;
+mod penalties;
 mod seen;
 mod slots;
 mod state_files;
@@ -26,7 +30,7 @@ use crate::{
     env::{Env, Listener, TlsClock},
     local::Local,
     metrics::Metrics,
-    session::{core::SessionConfig, handshake::Workshop, task},
+    session::{self, core::SessionConfig, handshake::Workshop},
 };
 
 /// Requests and notes that may wait for the actor. When full, whoever asks waits.
@@ -171,7 +175,7 @@ impl Wiring {
         let (metrics, routes) = (Arc::new(Metrics::default()), Arc::new(RwLock::new(BTreeMap::new())));
         let tls_clock: Arc<dyn rustls::time_provider::TimeProvider> = Arc::new(TlsClock(env.clock.clone()));
         let workshop = Workshop {
-            shared: task::Shared {
+            shared: session::Shared {
                 clock: Arc::clone(&env.clock),
                 notes,
                 routes: Arc::clone(&routes),

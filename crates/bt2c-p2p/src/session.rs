@@ -1,18 +1,26 @@
 //! One connection: a pure core and the task that drives it.
 
 pub(crate) mod core;
+mod delivery;
 pub(crate) mod handshake;
 pub(crate) mod queue;
 pub(crate) mod task;
+mod writing;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bt2c_proto::{CloseCode, Hello, Message};
 use bt2c_security::{Offence, SessionQuota};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
+use self::queue::Outbox;
 use crate::{
-    peer::{ConnectionId, Peer},
+    config::Tip,
+    env::Clock,
+    manager::ingress::Routes,
+    metrics::Metrics,
+    peer::{ConnectionId, LinkStats, Peer},
     reason::CloseReason,
 };
 
@@ -59,4 +67,25 @@ pub(crate) enum Command {
     Probe,
     /// Close the connection.
     Close(CloseCode),
+}
+
+/// What a session task shares with the rest of the node.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) notes: mpsc::Sender<Note>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tip: watch::Receiver<Tip>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) send_timeout: Duration,
+}
+
+/// A connection's own ends of what is shared.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) stats: Arc<LinkStats>,
+    pub(crate) outbox: Arc<Outbox>,
 }

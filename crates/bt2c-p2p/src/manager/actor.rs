@@ -2,29 +2,30 @@
 //!
 //! It never waits for a session: commands go into small channels, and a session that does not take them is ended.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+mod requests;
 
-use bt2c_proto::{Frame, PeerAddr, PeerId, Time};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use bt2c_proto::{PeerId, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    core::{Action, Core, StateFile},
-    ingress::{Handle, Inventory, Request},
+    core::{Action, Core},
+    ingress::{Handle, Request},
     seen::Seen,
-    state_files,
+    state_files::Saver,
 };
 use crate::{
     config::P2PConfig,
     env::{Connection, Env},
     event::Event,
-    peer::{ConnectionId, Direction, LinkStats, Peer, PeerInfo},
+    peer::{ConnectionId, Direction, LinkStats, Peer},
     reason::CloseReason,
     session::{
-        Command, Note,
+        Command, Link, Note,
         handshake::{Deadlines, Origin, Workshop},
         queue::Outbox,
-        task::Link,
     },
 };
 
@@ -62,9 +63,7 @@ pub(super) struct Actor {
     tasks: BTreeMap<ConnectionId, Task>,
     seen: Seen,
     resolved: (mpsc::Sender<Resolved>, mpsc::Receiver<Resolved>),
-    /// State to write, newest content only; written one after the other.
-    unsaved: BTreeMap<u8, (StateFile, Vec<u8>)>,
-    saving: Option<mpsc::Receiver<(StateFile, std::io::Result<()>)>>,
+    saver: Saver,
 }
 
 /// The outcome of a name's look-up.
@@ -86,7 +85,9 @@ impl Actor {
         handle: Handle,
         tracker: TaskTracker,
     ) -> Self {
+        let saver = Saver::new(config.data_dir.clone(), &env, tracker.clone());
         Self {
+            saver,
             config,
             env,
             core,
@@ -96,8 +97,6 @@ impl Actor {
             tasks: BTreeMap::new(),
             seen: Seen::new(),
             resolved: mpsc::channel(LOOKUPS),
-            unsaved: BTreeMap::new(),
-            saving: None,
         }
     }
 
@@ -105,9 +104,7 @@ impl Actor {
         self.core.start(self.now());
         loop {
             self.carry_out_all();
-            self.save();
             let timeout = self.core.poll_timeout().map(|at| self.env.clock.sleep_until(at));
-            let saving = self.saving.is_some();
             tokio::select! {
                 biased;
                 () = inputs.stop.cancelled() => break,
@@ -117,12 +114,7 @@ impl Actor {
                 Some(Resolved { name, port, ips }) = self.resolved.1.recv() => {
                     self.core.handle_resolved(self.env.clock.now(), &name, port, &ips);
                 }
-                result = async { self.saving.as_mut().expect("guarded").recv().await }, if saving => {
-                    self.saving = None;
-                    if let Some((file, Err(error))) = result {
-                        tracing::error!(?file, %error, "cannot write state; the old file stays");
-                    }
-                }
+                () = self.saver.saved() => {}
                 () = async { timeout.expect("guarded").await }, if timeout.is_some() => {
                     self.core.handle_timeout(self.env.clock.now());
                 }
@@ -151,13 +143,7 @@ impl Actor {
                 }
             }
         }
-        let Some(dir) = self.config.data_dir.clone() else { return };
-        for (file, bytes) in snapshots {
-            let path = state_files::path(&dir, file);
-            if let Err(error) = self.env.disk.write_atomic(&path, &bytes, true) {
-                tracing::error!(file = %path.display(), %error, "cannot write state; the old file stays");
-            }
-        }
+        self.saver.finish(snapshots).await;
     }
 
     fn accept(&mut self, connection: Connection) {
@@ -221,71 +207,6 @@ impl Actor {
         }
     }
 
-    fn handle_request(&mut self, request: Request) {
-        let now = self.now();
-        match request {
-            Request::Connect { addr, reply } => self.connect(now, addr, reply),
-            Request::Disconnect { peer, code, reply } => {
-                let connection = self.core.connection_of(&peer);
-                connection.into_iter().for_each(|connection| self.core.close(connection, code));
-                answer(reply, connection.is_some());
-            }
-            Request::Broadcast { frame, reply } => {
-                let peers = self.tasks.values().filter_map(|task| task.peer.as_ref());
-                answer(reply, peers.filter(|peer| peer.send(frame.clone()).is_ok()).count());
-            }
-            Request::Relay { inventory, frame } => self.relay(inventory, &frame),
-            Request::Seen { inventory, peer } => {
-                let connection = self.core.connection_of(&peer);
-                connection.into_iter().for_each(|connection| self.seen.note(inventory, connection));
-            }
-            Request::Report { peer, offence, evidence } => {
-                self.handle.shared.metrics.count_offence(offence);
-                if let Some(connection) = self.core.connection_of(&peer) {
-                    self.core.handle_report(now, connection, offence, &evidence);
-                }
-            }
-            Request::Peers { reply } => answer(reply, self.peers(now)),
-            Request::Known { reply } => answer(reply, self.core.known()),
-            Request::Bans { reply } => answer(reply, self.core.parts().0.bans(now)),
-            Request::Ban { subject, duration, reason, reply } => {
-                answer(reply, self.core.ban(now, subject, duration, &reason));
-            }
-            Request::Unban { subject, reply } => answer(reply, self.core.unban(now, &subject)),
-            Request::Allow { subject } => self.core.parts().0.allow(subject),
-            Request::Disallow { subject, reply } => answer(reply, self.core.parts().0.disallow(&subject)),
-            Request::IsBanned { ip, reply } => answer(reply, self.core.parts().0.is_banned(now, ip).cloned()),
-        }
-    }
-
-    fn connect(&mut self, now: Time, addr: PeerAddr, reply: oneshot::Sender<Result<PeerId, CloseReason>>) {
-        match self.core.connect(now, addr) {
-            Err(peer) => answer(reply, Ok(peer)),
-            Ok(connection) => {
-                self.carry_out_all();
-                if let Some(task) = self.tasks.get_mut(&connection) {
-                    task.waiting.push(reply);
-                }
-            }
-        }
-    }
-
-    fn peers(&self, now: Time) -> Vec<PeerInfo> {
-        let peers = self.core.open().filter_map(|(connection, id)| {
-            let peer = self.tasks.get(&connection)?.peer.clone()?;
-            Some(PeerInfo { peer, score: self.core.score(now, &id) })
-        });
-        peers.collect()
-    }
-
-    fn relay(&mut self, inventory: Inventory, frame: &Frame) {
-        let open = self.core.open().map(|(connection, _)| connection);
-        let targets = self.seen.relay(inventory, open);
-        let peers = targets.iter().filter_map(|connection| self.tasks.get(connection)?.peer.as_ref());
-        let sent = peers.filter(|peer| peer.send(frame.clone()).is_ok()).count();
-        self.handle.shared.metrics.relayed.inc_by(sent as u64);
-    }
-
     fn carry_out_all(&mut self) {
         while let Some(action) = self.core.poll_action() {
             self.carry_out(action);
@@ -318,9 +239,7 @@ impl Actor {
                 self.emit(Event::Failed { connection, addr, direction, peer, reason });
             }
             Action::Resolve { name, port } => self.resolve(name, port),
-            Action::Persist(file, bytes) => {
-                self.unsaved.insert(file as u8, (file, bytes));
-            }
+            Action::Persist(file, bytes) => self.saver.save(file, bytes),
             Action::Banned(ban) => {
                 self.handle.shared.metrics.bans.inc();
                 tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, until = %ban.until, "banned");
@@ -370,24 +289,6 @@ impl Actor {
             };
             // The actor is gone only at a stop.
             let _ = results.send(Resolved { name, port, ips }).await;
-        });
-    }
-
-    /// Writes the next unsaved state file, off the reactor, one at a time.
-    fn save(&mut self) {
-        if self.saving.is_some() {
-            return;
-        }
-        let Some((_, (file, bytes))) = self.unsaved.pop_first() else { return };
-        let Some(dir) = &self.config.data_dir else { return };
-        let (path, disk): (PathBuf, _) = (state_files::path(dir, file), Arc::clone(&self.env.disk));
-        let (done, saving) = mpsc::channel(1);
-        let compute = Arc::clone(&self.env.compute);
-        self.saving = Some(saving);
-        self.tracker.spawn(async move {
-            let job = move || disk.write_atomic(&path, &bytes, true);
-            let result = compute.compute(std::time::Duration::ZERO, job).await;
-            let _ = done.send((file, result)).await;
         });
     }
 }

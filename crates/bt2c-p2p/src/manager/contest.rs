@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bt2c_proto::{CloseCode, Hello, PeerId, Time};
 
-use super::core::{Action, Conn, Core, State};
+use super::{
+    connection::{Conn, State},
+    core::{Action, Core},
+};
 use crate::{
     peer::{ConnectionId, Direction},
     reason::CloseReason,

@@ -12,19 +12,20 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroUsize,
     sync::Arc,
-    time::Duration,
 };
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
-use bt2c_proto::{CloseCode, Hello, Message, NodeId, PeerAddr, PeerId, Time};
-use bt2c_security::{Ban, Offence, SecurityAction, SecurityManager, Subject};
-
+use bt2c_proto::{CloseCode, Hello, Message, PeerAddr, PeerId, Time};
+use bt2c_security::{Ban, SecurityManager, Subject};
 use lru::LruCache;
 
-use super::{contest::Contests, slots};
+use super::{
+    connection::{Conn, State},
+    contest::Contests,
+};
 use crate::{
     config::P2PConfig,
     local::Local,
@@ -68,75 +69,12 @@ pub(crate) enum Action {
 }
 
 /// The files of the manager's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StateFile {
     /// `bans.json`
     Bans,
     /// `peers.json`
     Peers,
-}
-
-#[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) direction: Direction,
-    /// Where it leads; for a name that is still to be resolved, nothing yet.
-    pub(super) remote: Option<SocketAddr>,
-    pub(super) pin: Option<PeerId>,
-    /// The target was handed out by discovery, which wants to hear the outcome.
-    pub(super) target: Option<Target>,
-    pub(super) state: State,
-    /// We have asked for its end.
-    pub(super) closing: bool,
-}
-
-/// A dial that discovery asked for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Target {
-    addr: SocketAddr,
-    feeler: bool,
-}
-
-#[derive(Debug)]
-pub(super) enum State {
-    Connecting,
-    Secured {
-        peer: PeerId,
-        label: Option<NodeId>,
-    },
-    /// The hello is good, but an older connection that may be dead would stay: it is being probed.
-    Held {
-        peer: PeerId,
-        hello: Box<Hello>,
-    },
-    Open {
-        peer: PeerId,
-        listens: Option<SocketAddr>,
-    },
-    /// Replaced, and accounted for: only its task is still to end.
-    Retired {
-        peer: PeerId,
-    },
-}
-
-impl Conn {
-    pub(super) fn peer(&self) -> Option<PeerId> {
-        match &self.state {
-            State::Connecting => None,
-            State::Secured { peer, .. }
-            | State::Held { peer, .. }
-            | State::Open { peer, .. }
-            | State::Retired { peer } => Some(*peer),
-        }
-    }
-
-    /// Whether it was dialled only to learn whether the address answers.
-    pub(super) fn is_feeler(&self) -> bool {
-        self.target.is_some_and(|target| target.feeler)
-    }
-
-    pub(super) const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open { .. })
-    }
 }
 
 /// The core. See the module's description.
@@ -154,7 +92,7 @@ pub(crate) struct Core {
     /// Identities met before, whose certificates may be out of date.
     pub(super) met: LruCache<PeerId, ()>,
     /// How many addresses each connection was asked for.
-    asked: BTreeMap<ConnectionId, u64>,
+    pub(super) asked: BTreeMap<ConnectionId, u64>,
     next_connection: u64,
     pub(super) actions: VecDeque<Action>,
 }
@@ -220,113 +158,6 @@ impl Core {
         id
     }
 
-    /// An operator, or a user of the crate, wants a connection. `Err`: the peer that is connected there already.
-    pub(crate) fn connect(&mut self, now: Time, addr: PeerAddr) -> Result<ConnectionId, PeerId> {
-        let remote = addr.socket_addr();
-        let open = self.connections.values().find(|conn| {
-            conn.is_open()
-                && (remote.is_some() && conn.direction == Direction::Outbound && conn.remote == remote
-                    || addr.pin.is_some() && conn.peer() == addr.pin)
-        });
-        if let Some(peer) = open.and_then(Conn::peer) {
-            return Err(peer);
-        }
-        let connection = self.dial(addr, None);
-        self.settle(now);
-        Ok(connection)
-    }
-
-    fn dial(&mut self, addr: PeerAddr, target: Option<Target>) -> ConnectionId {
-        let remote = addr.socket_addr();
-        let connection = self.new_connection(Conn {
-            direction: Direction::Outbound,
-            remote,
-            pin: addr.pin,
-            target,
-            state: State::Connecting,
-            closing: false,
-        });
-        self.view.outbound.extend(remote);
-        self.actions.push_back(Action::Dial { connection, addr });
-        connection
-    }
-
-    /// A connection is over. `fault`: what the remote did wrong in TLS.
-    pub(crate) fn handle_closed(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        reason: CloseReason,
-        fault: Option<Offence>,
-    ) {
-        let Some(conn) = self.connections.remove(&connection) else { return };
-        self.asked.remove(&connection);
-        if let State::Retired { .. } = conn.state {
-            return;
-        }
-        if let Some(addr) = conn.remote {
-            let fault = fault.or_else(|| fault_in_hello(&conn, reason));
-            fault
-                .into_iter()
-                .for_each(|offence| drop(self.security.record_failed_attempt(now, addr.ip(), offence)));
-        }
-        self.account(now, connection, &conn, reason);
-        if conn.is_open() {
-            self.actions.push_back(Action::Down { connection, reason });
-        } else if let Some(addr) = conn.remote {
-            let (direction, peer) = (conn.direction, conn.peer());
-            self.actions.push_back(Action::Failed { connection, addr, direction, peer, reason });
-        }
-        self.resolve_contest_after_close(now, connection);
-        self.settle(now);
-    }
-
-    /// Tells discovery of a connection that ended.
-    pub(super) fn account(&mut self, now: Time, connection: ConnectionId, conn: &Conn, reason: CloseReason) {
-        self.leave_view(connection, conn);
-        self.tell_discovery(now, conn, reason);
-    }
-
-    /// Takes a connection that ended out of what discovery sees.
-    fn leave_view(&mut self, connection: ConnectionId, conn: &Conn) {
-        if let (Direction::Outbound, Some(addr)) = (conn.direction, conn.remote) {
-            let same = |(id, other): (&ConnectionId, &Conn)| {
-                *id != connection && other.direction == Direction::Outbound && other.remote == Some(addr)
-            };
-            if !self.connections.iter().any(same) {
-                self.view.outbound.remove(&addr);
-            }
-        }
-        if let State::Open { peer, listens } = &conn.state {
-            listens.iter().for_each(|addr| {
-                self.view.inbound.remove(addr);
-            });
-            if self.peers.get(peer) == Some(&connection) {
-                self.peers.remove(peer);
-                self.view.peers.remove(peer);
-            }
-        }
-    }
-
-    fn tell_discovery(&mut self, now: Time, conn: &Conn, reason: CloseReason) {
-        let (Direction::Outbound, Some(addr)) = (conn.direction, conn.remote) else { return };
-        let honest =
-            !matches!(reason, CloseReason::Local(CloseCode::Protocol | CloseCode::Banned | CloseCode::Rate));
-        match (&conn.state, conn.target) {
-            (State::Open { .. }, _) => self.discovery.handle_disconnected(now, addr, honest),
-            _ if reason == CloseReason::Local(CloseCode::SelfConnection) => {
-                self.discovery.handle_self(now, addr)
-            }
-            (State::Secured { peer, .. } | State::Held { peer, .. }, Some(target))
-                if target.feeler && honest =>
-            {
-                self.discovery.handle_answered(now, target.addr, *peer);
-            }
-            (_, Some(target)) => self.discovery.handle_dial_failed(now, target.addr),
-            _ => {}
-        }
-    }
-
     /// A message for the manager itself.
     pub(crate) fn handle_message(&mut self, now: Time, connection: ConnectionId, message: Message) {
         let Some(conn) = self.connections.get(&connection) else { return };
@@ -348,20 +179,6 @@ impl Core {
         self.settle(now);
     }
 
-    /// A peer did something that has a price.
-    pub(crate) fn handle_report(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        offence: Offence,
-        evidence: &str,
-    ) {
-        let Some(conn) = self.connections.get(&connection) else { return };
-        let Some(remote) = conn.remote else { return };
-        self.security.report(now, remote.ip(), conn.peer(), offence, evidence);
-        self.settle(now);
-    }
-
     /// Nothing useful was heard from a peer for long: it is pruned if there are enough others.
     pub(crate) fn handle_idle(&mut self, now: Time, connection: ConnectionId) {
         if self.peers.len() > self.config.discovery.outbound_wanted {
@@ -378,26 +195,6 @@ impl Core {
     /// The open connections.
     pub(crate) fn open(&self) -> impl Iterator<Item = (ConnectionId, PeerId)> + '_ {
         self.peers.iter().map(|(peer, connection)| (*connection, *peer))
-    }
-
-    /// Ends a connection.
-    pub(crate) fn close(&mut self, connection: ConnectionId, code: CloseCode) {
-        if let Some(conn) = self.connections.get_mut(&connection) {
-            if !std::mem::replace(&mut conn.closing, true) {
-                self.actions.push_back(Action::Close { connection, code });
-            }
-        }
-    }
-
-    /// A name was looked up.
-    pub(crate) fn handle_resolved(&mut self, now: Time, name: &str, port: u16, ips: &[IpAddr]) {
-        self.discovery.handle_resolved(now, name, port, ips);
-        self.settle(now);
-    }
-
-    /// A peer's standing, for people.
-    pub(crate) fn score(&self, now: Time, peer: &PeerId) -> i32 {
-        self.security.score(now, peer)
     }
 
     /// The addresses that discovery knows.
@@ -418,26 +215,6 @@ impl Core {
             _ => true,
         });
         files
-    }
-
-    /// Bans by an operator's word.
-    pub(crate) fn ban(
-        &mut self,
-        now: Time,
-        subject: Subject,
-        duration: Option<Duration>,
-        reason: &str,
-    ) -> Option<Ban> {
-        let ban = self.security.ban(now, subject, duration, reason, "by the operator");
-        self.settle(now);
-        ban
-    }
-
-    /// Lifts a ban.
-    pub(crate) fn unban(&mut self, now: Time, subject: &Subject) -> bool {
-        let lifted = self.security.unban(now, subject);
-        self.settle(now);
-        lifted
     }
 
     /// After every input: hands on what the parts want, and dials.
@@ -465,54 +242,7 @@ impl Core {
             }
         }
     }
-
-    fn dial_target(&mut self, now: Time, target: bt2c_discovery::DialTarget) {
-        let banned = self.security.is_banned(now, target.addr.ip()).is_some()
-            || target.pin.is_some_and(|peer| self.security.is_peer_banned(now, &peer).is_some());
-        if banned || self.connections.len() >= slots::table_limit(&self.config) {
-            return self.discovery.handle_dial_failed(now, target.addr);
-        }
-        let addr = PeerAddr { pin: target.pin, ..target.addr.into() };
-        let feeler = target.reason == bt2c_discovery::DialReason::Feeler;
-        self.dial(addr, Some(Target { addr: target.addr, feeler }));
-    }
-
-    fn carry_out_security(&mut self, action: SecurityAction) {
-        match action {
-            SecurityAction::Persist(bytes) => self.actions.push_back(Action::Persist(StateFile::Bans, bytes)),
-            SecurityAction::Unbanned(subject) => {
-                if let Subject::Net(net) = &subject {
-                    self.discovery.unban_peer(net.addr());
-                }
-                self.actions.push_back(Action::Unbanned(subject));
-            }
-            SecurityAction::Banned(ban) => {
-                if let Subject::Net(net) = &ban.subject {
-                    self.discovery.ban_peer(net.addr(), ban.until);
-                }
-                let matches = |conn: &Conn| {
-                    conn.remote.is_some_and(|addr| ban.subject.matches(addr.ip(), conn.peer().as_ref()))
-                };
-                let hit: Vec<_> =
-                    self.connections.iter().filter(|(_, conn)| matches(conn)).map(|(id, _)| *id).collect();
-                for connection in hit {
-                    self.close(connection, CloseCode::Banned);
-                }
-                self.actions.push_back(Action::Banned(ban));
-            }
-        }
-    }
 }
 
 /// Identities remembered as met.
 const MET: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not 0");
-
-/// What the remote did wrong in a session that ended before its hello was accepted, if it dialled us.
-const fn fault_in_hello(conn: &Conn, reason: CloseReason) -> Option<Offence> {
-    match (conn.direction, reason) {
-        _ if conn.is_open() => None,
-        (Direction::Inbound, CloseReason::Local(CloseCode::Protocol)) => Some(Offence::BadHello),
-        (Direction::Inbound, CloseReason::Local(CloseCode::Label)) => Some(Offence::StolenLabel),
-        _ => None,
-    }
-}

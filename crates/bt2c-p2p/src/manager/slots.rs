@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use bt2c_proto::{CloseCode, Hello, IpUnit, Network, PeerId, Subnet, Time, Version, is_global};
 use bt2c_security::Attempt;
 
-use super::core::{Action, Conn, Core, State};
+use super::{
+    connection::{Conn, State},
+    core::{Action, Core},
+};
 use crate::{
     config::P2PConfig,
     peer::{ConnectionId, Direction},

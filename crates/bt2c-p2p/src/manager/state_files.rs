@@ -1,18 +1,27 @@
 //! `bans.json` and `peers.json`: read at the start, replaced atomically.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::{
     StartError,
     core::{Core, StateFile},
 };
-use crate::{config::P2PConfig, env::Env};
+use crate::{
+    config::P2PConfig,
+    env::{Compute, Disk, Env},
+};
 
 /// Where a state file lives.
-pub(super) fn path(dir: &Path, file: StateFile) -> PathBuf {
+fn path(dir: &Path, file: StateFile) -> PathBuf {
     dir.join(match file {
         StateFile::Bans => "bans.json",
         StateFile::Peers => "peers.json",
@@ -30,13 +39,13 @@ pub(super) fn load(core: &mut Core, config: &P2PConfig, env: &Env) -> Result<(),
         loaded.map_err(|source| StartError::Bans { path: named(&bans), source })?;
     }
     let peers = path(dir, StateFile::Peers);
-    if let Some(json) = read(env, &peers)? {
-        if let Err(error) = core.parts().1.load(now, &json) {
-            let aside = peers.with_added_extension("damaged");
-            tracing::warn!(%error, file = %peers.display(), kept_as = %aside.display(), "set aside");
-            let moved = env.disk.rename(&peers, &aside);
-            moved.map_err(|source| StartError::StateFile { path: named(&peers), source })?;
-        }
+    if let Some(json) = read(env, &peers)?
+        && let Err(error) = core.parts().1.load(now, &json)
+    {
+        let aside = peers.with_added_extension("damaged");
+        tracing::warn!(%error, file = %peers.display(), kept_as = %aside.display(), "set aside");
+        let moved = env.disk.rename(&peers, &aside);
+        moved.map_err(|source| StartError::StateFile { path: named(&peers), source })?;
     }
     Ok(())
 }
@@ -46,5 +55,67 @@ fn read(env: &Env, path: &Path) -> Result<Option<Vec<u8>>, StartError> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StartError::StateFile { path: path.display().to_string().into(), source }),
+    }
+}
+
+/// Writes state files off the reactor, one at a time: of each only the newest content, and never an older one after it.
+pub(super) struct Saver {
+    dir: Option<PathBuf>,
+    disk: Arc<dyn Disk>,
+    compute: Arc<dyn Compute>,
+    tracker: TaskTracker,
+    waiting: BTreeMap<StateFile, Vec<u8>>,
+    writing: Option<oneshot::Receiver<()>>,
+}
+
+impl Saver {
+    /// Saves to `dir`, or nowhere.
+    pub(super) fn new(dir: Option<PathBuf>, env: &Env, tracker: TaskTracker) -> Self {
+        let (disk, compute) = (Arc::clone(&env.disk), Arc::clone(&env.compute));
+        Self { dir, disk, compute, tracker, waiting: BTreeMap::new(), writing: None }
+    }
+
+    /// Replaces what a file is to hold.
+    pub(super) fn save(&mut self, file: StateFile, bytes: Vec<u8>) {
+        self.waiting.insert(file, bytes);
+        self.begin();
+    }
+
+    /// Completes when a file was written, and goes on with the next; never while there is nothing to write.
+    pub(super) async fn saved(&mut self) {
+        let Some(writing) = &mut self.writing else { return std::future::pending().await };
+        // An error means that the task was ended: there is nothing to wait for either.
+        let _ = writing.await;
+        self.writing = None;
+        self.begin();
+    }
+
+    /// At a stop: these files too, and then waits until everything is written.
+    pub(super) async fn finish(mut self, files: Vec<(StateFile, Vec<u8>)>) {
+        self.waiting.extend(files);
+        self.begin();
+        while self.writing.is_some() {
+            self.saved().await;
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
+        let (Some((file, bytes)), Some(dir)) = (self.waiting.pop_first(), &self.dir) else { return };
+        let (path, disk, compute) = (path(dir, file), Arc::clone(&self.disk), Arc::clone(&self.compute));
+        let (done, writing) = oneshot::channel();
+        self.writing = Some(writing);
+        self.tracker.spawn(async move {
+            let job = move || {
+                if let Err(error) = disk.write_atomic(&path, &bytes, true) {
+                    tracing::error!(file = %path.display(), %error, "cannot write state; the old file stays");
+                }
+            };
+            compute.compute(Duration::ZERO, job).await;
+            // The actor outlives its writes.
+            let _ = done.send(());
+        });
     }
 }

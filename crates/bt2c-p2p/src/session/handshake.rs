@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
-    Command, Note, Quotas,
+    Command, Link, Note, Quotas, Shared,
     core::{SessionConfig, SessionCore},
     queue::SendQueue,
-    task::{Link, Session, Shared},
+    task::Session,
 };
 use crate::{
     env::{Connection, Net, Stream},

@@ -196,12 +196,12 @@ const RECORD: usize = 16 * 1024;
 impl Chunker {
     /// The bytes to write now, refilled by `next` when the last ones are out; empty if there are none.
     pub(crate) fn chunk(&mut self, mut next: impl FnMut() -> Option<Frame>) -> &mut Bytes {
-        if self.current.is_empty() {
-            if let Some(first) = next() {
-                self.current = first.bytes().clone();
-                if self.current.len() < RECORD / 2 {
-                    self.current = gather(&self.current, next);
-                }
+        if self.current.is_empty()
+            && let Some(first) = next()
+        {
+            self.current = first.bytes().clone();
+            if self.current.len() < RECORD / 2 {
+                self.current = gather(&self.current, next);
             }
         }
         &mut self.current

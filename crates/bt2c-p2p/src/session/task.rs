@@ -3,57 +3,26 @@
 //! It reads only while it can pass on what it reads: a handler that is behind stops the reading of its peers (and of
 //! nobody else), and TCP tells them so.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::atomic::Ordering, time::Duration};
 
 use bt2c_proto::{CloseCode, Frame, FrameCodec, Message, MessageKind, Time, limits::FRAME_LIMIT};
-use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::{mpsc, watch},
-};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
-use tokio_util::{codec::Decoder, sync::CancellationToken};
+use tokio_util::codec::Decoder;
 
 use super::{
-    Command, Note,
+    Command, Link, Note, Shared,
     core::{Action, SessionCore},
-    queue::{Chunker, Next, Outbox},
+    delivery::Delivery,
+    queue::Next,
+    writing::Writing,
 };
 use crate::{
-    config::Tip,
-    env::{BoxFuture, Clock, Stream},
-    event::Inbound,
-    manager::ingress::Routes,
-    metrics::{DropCause, Metrics},
-    peer::{ConnectionId, LinkStats, Peer},
+    env::{BoxFuture, Stream},
+    peer::Peer,
     reason::CloseReason,
 };
-
-/// What a session task shares with the rest of the node.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) notes: mpsc::Sender<Note>,
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tip: watch::Receiver<Tip>,
-    pub(crate) shutdown: CancellationToken,
-    pub(crate) send_timeout: Duration,
-}
-
-/// A connection's own ends of what is shared.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) connection: ConnectionId,
-    pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) stats: Arc<LinkStats>,
-    pub(crate) outbox: Arc<Outbox>,
-}
 
 /// Smallest and largest room that is made for one read: idle peers cost little, busy ones few calls.
 const READ_MIN: usize = 2 * 1024;
@@ -68,16 +37,11 @@ pub(crate) struct Session {
     link: Link,
     core: SessionCore,
     reader: ReadHalf<TlsStream<Box<dyn Stream>>>,
-    writer: WriteHalf<TlsStream<Box<dyn Stream>>>,
+    writing: Writing<WriteHalf<TlsStream<Box<dyn Stream>>>>,
     codec: FrameCodec,
     buffer: BytesMut,
     read_size: usize,
-    chunker: Chunker,
-    needs_flush: bool,
-    /// Last time that writing made progress, or had nothing to do.
-    write_progress: Time,
-    /// Messages whose handler is behind, in order.
-    pending: VecDeque<(mpsc::Sender<Inbound>, Inbound)>,
+    delivery: Delivery,
     peer: Option<Peer>,
     timer: Option<(Time, BoxFuture<'static, ()>)>,
 }
@@ -87,9 +51,8 @@ enum Wake {
     Shutdown,
     Command(Option<Command>),
     Written(io::Result<usize>),
-    Flushed(io::Result<()>),
     Filled,
-    Room(bool),
+    Room,
     Read(io::Result<usize>),
     Timer,
 }
@@ -102,20 +65,16 @@ impl Session {
         stream: TlsStream<Box<dyn Stream>>,
     ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
-        let now = shared.clock.now();
         Self {
+            writing: Writing::new(writer, shared.clock.now()),
+            delivery: Delivery::new(shared.routes.clone(), shared.metrics.clone()),
             shared,
             link,
             core,
             reader,
-            writer,
             codec: FrameCodec::new(),
             buffer: BytesMut::new(),
             read_size: READ_MIN,
-            chunker: Chunker::default(),
-            needs_flush: false,
-            write_progress: now,
-            pending: VecDeque::new(),
             peer: None,
             timer: None,
         }
@@ -146,7 +105,7 @@ impl Session {
                 }
                 self.carry_out(action).await;
             }
-            if !self.pending.is_empty() || !self.core.wants_bytes() {
+            if self.delivery.is_behind() || !self.core.wants_bytes() {
                 return None;
             }
             let now = self.shared.clock.now();
@@ -181,7 +140,10 @@ impl Session {
             Action::Deliver(message @ (Message::GetPeers(_) | Message::Peers(_)), _) => {
                 Note::Message { connection, message }
             }
-            Action::Deliver(message, len) => return self.deliver(message, len),
+            Action::Deliver(message, len) => {
+                let now = self.shared.clock.now();
+                return self.delivery.deliver(now, self.peer.as_ref(), message, len);
+            }
             Action::Judge(hello) => Note::Hello { connection, hello },
             Action::Report(offence, evidence) => Note::Report { connection, offence, evidence },
             Action::ProbeAnswered => Note::ProbeAnswered { connection },
@@ -192,49 +154,24 @@ impl Session {
         let _ = self.shared.notes.send(note).await;
     }
 
-    fn deliver(&mut self, message: Message, len: usize) {
-        let handler = self.shared.routes.read().get(&message.kind()).cloned();
-        let (Some(handler), Some(peer)) = (handler, self.peer.clone()) else {
-            return self.shared.metrics.count_dropped(DropCause::NoHandler);
-        };
-        let now = self.shared.clock.now();
-        let inbound = Inbound { peer, message, received: now, len };
-        if !self.pending.is_empty() {
-            return self.pending.push_back((handler, inbound));
-        }
-        match handler.try_send(inbound) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(inbound)) => self.pending.push_back((handler, inbound)),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                self.shared.metrics.count_dropped(DropCause::NoHandler)
-            }
-        }
-    }
-
     /// Waits for whatever comes first.
     async fn wait(&mut self) -> Wake {
         let now = self.shared.clock.now();
         let paced = self.refill(now);
-        let writing = !self.chunker.is_empty();
-        let reading = self.pending.is_empty() && self.core.wants_bytes();
-        if !writing && !self.needs_flush {
-            self.write_progress = now;
-        }
-        let stalled = (writing || self.needs_flush).then(|| self.write_progress + self.shared.send_timeout);
+        let full = self.writing.wants_no_more();
+        let reading = !self.delivery.is_behind() && self.core.wants_bytes();
+        let stalled = self.writing.stalled_at(self.shared.send_timeout);
         self.set_timer([self.core.poll_timeout(), paced, stalled].into_iter().flatten().min());
         if reading {
             self.buffer.reserve(self.read_size);
         }
-        let room = self.pending.front().map(|(handler, _)| handler.clone());
         tokio::select! {
             biased;
             () = self.shared.shutdown.cancelled() => Wake::Shutdown,
             command = self.link.commands.recv() => Wake::Command(command),
-            wake = write_or_flush(&mut self.writer, &mut self.chunker), if writing || self.needs_flush => wake,
-            () = self.link.outbox.filled(), if !writing => Wake::Filled,
-            result = async { room.as_ref().expect("guarded").reserve().await.is_ok() }, if room.is_some() => {
-                Wake::Room(result)
-            }
+            result = self.writing.advance() => Wake::Written(result),
+            () = self.link.outbox.filled(), if !full => Wake::Filled,
+            () = self.delivery.room() => Wake::Room,
             result = self.reader.read_buf(&mut self.buffer), if reading => Wake::Read(result),
             () = async { self.timer.as_mut().expect("guarded").1.as_mut().await }, if self.timer.is_some() => {
                 Wake::Timer
@@ -242,11 +179,11 @@ impl Session {
         }
     }
 
-    /// Fills the chunk to write; when the queue holds only pushes above our pace, says when to look again.
+    /// Takes the next frames from the queue; when it holds only pushes above our pace, says when to look again.
     fn refill(&mut self, now: Time) -> Option<Time> {
         let mut paced = None;
         let (outbox, core, metrics) = (&self.link.outbox, &mut self.core, &self.shared.metrics);
-        self.chunker.chunk(|| match outbox.pop(now) {
+        self.writing.refill(now, || match outbox.pop(now) {
             Next::Frame(frame) => {
                 core.handle_sent(frame.kind());
                 metrics.count_sent(frame.kind().name());
@@ -273,15 +210,16 @@ impl Session {
             Wake::Shutdown => self.core.close(now, CloseCode::Shutdown, "the node is stopping"),
             Wake::Command(Some(command)) => self.handle_command(now, command),
             Wake::Command(None) => self.core.close(now, CloseCode::Shutdown, "the node is stopping"),
-            Wake::Written(Ok(len)) if len > 0 => {
-                (self.needs_flush, self.write_progress) = (true, now);
+            Wake::Written(Ok(len)) => {
+                self.writing.moved(now);
                 self.link.stats.bytes_out.fetch_add(len as u64, Ordering::Relaxed);
                 self.shared.metrics.bytes_out.inc_by(len as u64);
             }
-            Wake::Written(Ok(_)) => self.core.handle_transport_end(CloseReason::Ended),
-            Wake::Flushed(Ok(())) => (self.needs_flush, self.write_progress) = (false, now),
             Wake::Filled => {}
-            Wake::Room(open) => self.handle_room(now, open),
+            Wake::Room => {
+                self.delivery.retry();
+                self.core.handle_paused(now);
+            }
             Wake::Read(Ok(0)) => self.core.handle_transport_end(CloseReason::Ended),
             Wake::Read(Ok(len)) => {
                 self.read_size = if len >= self.read_size { (len * 2).min(READ_MAX) } else { READ_MIN };
@@ -289,7 +227,7 @@ impl Session {
                 self.shared.metrics.bytes_in.inc_by(len as u64);
                 self.core.handle_bytes(now);
             }
-            Wake::Written(Err(error)) | Wake::Flushed(Err(error)) | Wake::Read(Err(error)) => {
+            Wake::Written(Err(error)) | Wake::Read(Err(error)) => {
                 let reason = match error.kind() {
                     // TCP closed without TLS's goodbye: common, and no attack on a protocol with its own framing.
                     io::ErrorKind::UnexpectedEof => CloseReason::Ended,
@@ -299,11 +237,10 @@ impl Session {
             }
             Wake::Timer => {
                 self.timer = None;
-                let busy = !self.chunker.is_empty() || self.needs_flush;
-                if busy && now >= self.write_progress + self.shared.send_timeout {
+                if self.writing.stalled_at(self.shared.send_timeout).is_some_and(|at| at <= now) {
                     self.core.close(now, CloseCode::Slow, "nothing could be written");
                 }
-                if !self.pending.is_empty() {
+                if self.delivery.is_behind() {
                     self.core.handle_paused(now);
                 }
                 self.core.handle_timeout(now);
@@ -324,47 +261,20 @@ impl Session {
         }
     }
 
-    /// The first pending message's handler has room, or is gone.
-    fn handle_room(&mut self, now: Time, open: bool) {
-        let Some((handler, inbound)) = self.pending.pop_front() else { return };
-        match handler.try_send(inbound) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(inbound)) if open => {
-                self.pending.push_front((handler, inbound))
-            }
-            Err(_) => self.shared.metrics.count_dropped(DropCause::NoHandler),
-        }
-        self.core.handle_paused(now);
-    }
-
     /// Sends the last frame and TLS's goodbye, best effort.
     async fn say_last(&mut self, last: Option<Frame>) {
-        let deadline = self.shared.clock.now() + LAST_WORD;
-        let unsent = std::mem::take(self.chunker.chunk(|| None));
-        let goodbye = async {
-            if let Some(frame) = last {
-                // What was begun must be finished, or the last frame would be read as its rest.
-                let mut bytes = unsent.chain(frame.bytes().clone());
-                self.writer.write_all_buf(&mut bytes).await?;
-                self.shared.metrics.count_sent(MessageKind::Disconnect.name());
-            }
-            self.writer.shutdown().await
-        };
-        let out_of_time = self.shared.clock.sleep_until(deadline);
+        let out_of_time = self.shared.clock.sleep_until(self.shared.clock.now() + LAST_WORD);
+        let told = last.is_some();
         tokio::select! {
             biased;
-            _ = goodbye => {}
+            result = self.writing.finish(last) => {
+                if told && result.is_ok() {
+                    self.shared.metrics.count_sent(MessageKind::Disconnect.name());
+                }
+            }
             () = out_of_time => {}
         }
     }
-}
-
-/// Writes some of the chunk; once it is out, flushes.
-async fn write_or_flush(writer: &mut WriteHalf<TlsStream<Box<dyn Stream>>>, chunker: &mut Chunker) -> Wake {
-    if chunker.is_empty() {
-        return Wake::Flushed(writer.flush().await);
-    }
-    Wake::Written(writer.write_buf(chunker.chunk(|| None)).await)
 }
 
 /// The declared length of the frame whose beginning is in the buffer; 0 while its header is not complete.

@@ -1,11 +1,13 @@
 use std::net::IpAddr;
 
 use bt2c_proto::{
-    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, limits::HELLO_FRAME_LIMIT,
+    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, Ping,
+    limits::HELLO_FRAME_LIMIT,
 };
 use bt2c_security::{SecurityConfig, SecurityManager};
 
 use super::*;
+use crate::config::Tip;
 
 const START: Time = Time::from_secs(1_712_352_000);
 const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };

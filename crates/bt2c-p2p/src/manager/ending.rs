@@ -1,0 +1,109 @@
+//! The end of a connection: who hears of it, and what it says against the remote.
+
+use bt2c_proto::{CloseCode, Time};
+use bt2c_security::Offence;
+
+use super::{
+    connection::{Conn, State},
+    core::{Action, Core},
+};
+use crate::{
+    peer::{ConnectionId, Direction},
+    reason::CloseReason,
+};
+
+impl Core {
+    /// Ends a connection.
+    pub(crate) fn close(&mut self, connection: ConnectionId, code: CloseCode) {
+        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        if !std::mem::replace(&mut conn.closing, true) {
+            self.actions.push_back(Action::Close { connection, code });
+        }
+    }
+
+    /// A connection is over. `fault`: what the remote did wrong in TLS.
+    pub(crate) fn handle_closed(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        reason: CloseReason,
+        fault: Option<Offence>,
+    ) {
+        let Some(conn) = self.connections.remove(&connection) else { return };
+        self.asked.remove(&connection);
+        if let State::Retired { .. } = conn.state {
+            return;
+        }
+        if let Some(addr) = conn.remote {
+            let fault = fault.or_else(|| fault_in_hello(&conn, reason));
+            fault
+                .into_iter()
+                .for_each(|offence| drop(self.security.record_failed_attempt(now, addr.ip(), offence)));
+        }
+        self.account(now, connection, &conn, reason);
+        if conn.is_open() {
+            self.actions.push_back(Action::Down { connection, reason });
+        } else if let Some(addr) = conn.remote {
+            let (direction, peer) = (conn.direction, conn.peer());
+            self.actions.push_back(Action::Failed { connection, addr, direction, peer, reason });
+        }
+        self.resolve_contest_after_close(now, connection);
+        self.settle(now);
+    }
+
+    /// Tells discovery of a connection that ended.
+    pub(super) fn account(&mut self, now: Time, connection: ConnectionId, conn: &Conn, reason: CloseReason) {
+        self.leave_view(connection, conn);
+        self.tell_discovery(now, conn, reason);
+    }
+
+    /// Takes a connection that ended out of what discovery sees.
+    fn leave_view(&mut self, connection: ConnectionId, conn: &Conn) {
+        if let (Direction::Outbound, Some(addr)) = (conn.direction, conn.remote) {
+            let same = |(id, other): (&ConnectionId, &Conn)| {
+                *id != connection && other.direction == Direction::Outbound && other.remote == Some(addr)
+            };
+            if !self.connections.iter().any(same) {
+                self.view.outbound.remove(&addr);
+            }
+        }
+        if let State::Open { peer, listens } = &conn.state {
+            listens.iter().for_each(|addr| {
+                self.view.inbound.remove(addr);
+            });
+            if self.peers.get(peer) == Some(&connection) {
+                self.peers.remove(peer);
+                self.view.peers.remove(peer);
+            }
+        }
+    }
+
+    fn tell_discovery(&mut self, now: Time, conn: &Conn, reason: CloseReason) {
+        let (Direction::Outbound, Some(addr)) = (conn.direction, conn.remote) else { return };
+        let honest =
+            !matches!(reason, CloseReason::Local(CloseCode::Protocol | CloseCode::Banned | CloseCode::Rate));
+        match (&conn.state, conn.target) {
+            (State::Open { .. }, _) => self.discovery.handle_disconnected(now, addr, honest),
+            _ if reason == CloseReason::Local(CloseCode::SelfConnection) => {
+                self.discovery.handle_self(now, addr)
+            }
+            (State::Secured { peer, .. } | State::Held { peer, .. }, Some(target))
+                if target.feeler && honest =>
+            {
+                self.discovery.handle_answered(now, target.addr, *peer);
+            }
+            (_, Some(target)) => self.discovery.handle_dial_failed(now, target.addr),
+            _ => {}
+        }
+    }
+}
+
+/// What the remote did wrong in a session that ended before its hello was accepted, if it dialled us.
+const fn fault_in_hello(conn: &Conn, reason: CloseReason) -> Option<Offence> {
+    match (conn.direction, reason) {
+        _ if conn.is_open() => None,
+        (Direction::Inbound, CloseReason::Local(CloseCode::Protocol)) => Some(Offence::BadHello),
+        (Direction::Inbound, CloseReason::Local(CloseCode::Label)) => Some(Offence::StolenLabel),
+        _ => None,
+    }
+}

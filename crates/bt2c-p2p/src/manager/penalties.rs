@@ -1,0 +1,79 @@
+//! Offences and bans, between the [`SecurityManager`](bt2c_security::SecurityManager) and the connections.
+
+use std::time::Duration;
+
+use bt2c_proto::{CloseCode, PeerId, Time};
+use bt2c_security::{Ban, Offence, SecurityAction, Subject};
+
+use super::{
+    connection::Conn,
+    core::{Action, Core, StateFile},
+};
+use crate::peer::ConnectionId;
+
+impl Core {
+    /// A peer did something that has a price.
+    pub(crate) fn handle_report(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        offence: Offence,
+        evidence: &str,
+    ) {
+        let Some(conn) = self.connections.get(&connection) else { return };
+        let Some(remote) = conn.remote else { return };
+        self.security.report(now, remote.ip(), conn.peer(), offence, evidence);
+        self.settle(now);
+    }
+
+    /// A peer's standing, for people.
+    pub(crate) fn score(&self, now: Time, peer: &PeerId) -> i32 {
+        self.security.score(now, peer)
+    }
+
+    /// Bans by an operator's word.
+    pub(crate) fn ban(
+        &mut self,
+        now: Time,
+        subject: Subject,
+        duration: Option<Duration>,
+        reason: &str,
+    ) -> Option<Ban> {
+        let ban = self.security.ban(now, subject, duration, reason, "by the operator");
+        self.settle(now);
+        ban
+    }
+
+    /// Lifts a ban.
+    pub(crate) fn unban(&mut self, now: Time, subject: &Subject) -> bool {
+        let lifted = self.security.unban(now, subject);
+        self.settle(now);
+        lifted
+    }
+
+    pub(super) fn carry_out_security(&mut self, action: SecurityAction) {
+        match action {
+            SecurityAction::Persist(bytes) => self.actions.push_back(Action::Persist(StateFile::Bans, bytes)),
+            SecurityAction::Unbanned(subject) => {
+                if let Subject::Net(net) = &subject {
+                    self.discovery.unban_peer(net.addr());
+                }
+                self.actions.push_back(Action::Unbanned(subject));
+            }
+            SecurityAction::Banned(ban) => {
+                if let Subject::Net(net) = &ban.subject {
+                    self.discovery.ban_peer(net.addr(), ban.until);
+                }
+                let matches = |conn: &Conn| {
+                    conn.remote.is_some_and(|addr| ban.subject.matches(addr.ip(), conn.peer().as_ref()))
+                };
+                let hit: Vec<_> =
+                    self.connections.iter().filter(|(_, conn)| matches(conn)).map(|(id, _)| *id).collect();
+                for connection in hit {
+                    self.close(connection, CloseCode::Banned);
+                }
+                self.actions.push_back(Action::Banned(ban));
+            }
+        }
+    }
+}

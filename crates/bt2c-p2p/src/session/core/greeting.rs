@@ -1,0 +1,55 @@
+//! The hellos: ours, theirs, and the manager's verdict on theirs.
+
+use bt2c_proto::{CloseCode, Envelope, Message, Time};
+
+use super::{Action, Phase, SessionCore};
+use crate::{config::Tip, peer::Direction, reason::CloseReason};
+
+impl SessionCore {
+    /// Begins: the dialer speaks first.
+    pub(crate) fn start(&mut self, now: Time, tip: Tip) {
+        if self.direction == Direction::Outbound {
+            self.send_hello(now, tip);
+        }
+    }
+
+    pub(super) fn handle_first(&mut self, now: Time, envelope: &Envelope<'_>) {
+        match envelope.message() {
+            Ok(Some(Message::Hello(hello))) => {
+                self.peer_label = Some(hello.node_id.to_string());
+                self.peer_knows_extensions = hello.knows_extensions();
+                self.phase = Phase::AwaitVerdict;
+                self.actions.push_back(Action::Judge(hello));
+            }
+            Ok(Some(Message::Disconnect(disconnect))) if self.direction == Direction::Outbound => {
+                self.close_as(CloseReason::Remote(disconnect.code), None);
+            }
+            Ok(_) => self.violation(now, "the first message is no hello"),
+            Err(error) => self.violation(now, &error.to_string()),
+        }
+    }
+
+    /// The manager judged the hello.
+    pub(crate) fn handle_verdict(&mut self, now: Time, verdict: Result<(), CloseCode>, tip: Tip) {
+        if self.phase != Phase::AwaitVerdict {
+            return;
+        }
+        match verdict {
+            Ok(()) => {
+                if self.direction == Direction::Inbound {
+                    self.send_hello(now, tip);
+                }
+                self.phase = Phase::Open;
+                (self.last_received, self.last_useful, self.last_ping) = (now, now, now);
+                self.actions.push_back(Action::RaiseFrameLimit);
+            }
+            Err(code) => self.close(now, code, "refused at hello"),
+        }
+    }
+
+    fn send_hello(&mut self, now: Time, tip: Tip) {
+        let hello = self.local.hello(tip, self.remote);
+        let frame = self.local.frame(&Message::Hello(Box::new(hello)), now);
+        self.actions.push_back(Action::Send(frame));
+    }
+}

@@ -1,0 +1,122 @@
+//! Whether the peer is there: pings, silence, frames that do not end, deadlines.
+
+use std::time::Duration;
+
+use bt2c_proto::{CloseCode, Message, Ping, Time};
+
+use super::{Action, Phase, SessionCore};
+use crate::metrics::DropCause;
+
+/// Bytes a second that a started frame must come in with at least.
+const MIN_FRAME_RATE: u64 = 8 * 1024;
+
+/// Whether the manager wants to know that the peer is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    No,
+    /// A ping is due, as soon as the peer's ping limit allows.
+    Wanted,
+    /// Waiting for any bytes.
+    Sent,
+}
+
+impl SessionCore {
+    pub(super) fn answer_ping(&mut self, now: Time, ping: Ping) {
+        if self.quota.ping(now) {
+            let pong = self.local.frame(&Message::Pong(ping), now);
+            self.actions.push_back(Action::Send(pong));
+        } else {
+            self.actions.push_back(Action::Dropped(DropCause::PingLimit));
+        }
+    }
+
+    pub(super) fn handle_pong(&mut self, now: Time, pong: Ping) {
+        match self.ping_out {
+            Some((sent, timestamp)) if timestamp == pong.timestamp => {
+                self.ping_out = None;
+                self.actions.push_back(Action::Rtt(now.since(sent)));
+            }
+            _ => self.actions.push_back(Action::Dropped(DropCause::Unasked)),
+        }
+    }
+
+    /// The manager wants to know that the peer is there: any bytes from now on answer.
+    pub(crate) fn handle_probe(&mut self, now: Time) {
+        if self.phase == Phase::Open && self.probe == Probe::No {
+            self.probe = Probe::Wanted;
+            self.send_due_ping(now);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        match self.phase {
+            Phase::AwaitHello | Phase::AwaitVerdict => Some(self.hello_deadline),
+            Phase::Closed => None,
+            Phase::Open => {
+                let times = [
+                    Some(self.last_received + self.config.silence_timeout),
+                    Some(self.ping_due()),
+                    self.frame_deadline(),
+                    self.delayed.front().map(|(until, ..)| *until),
+                    (!self.idle_reported).then(|| self.last_useful + self.config.idle_timeout),
+                ];
+                times.into_iter().flatten().min()
+            }
+        }
+    }
+
+    /// When the frame that is coming in must be complete.
+    pub(super) fn frame_deadline(&self) -> Option<Time> {
+        let (started, len) = self.partial?;
+        Some(started + self.config.frame_timeout + Duration::from_secs(len as u64 / MIN_FRAME_RATE))
+    }
+
+    /// When the next ping is due: at the interval, or as soon as the peer's limit allows if a probe is wanted.
+    fn ping_due(&self) -> Time {
+        let interval = self.config.ping_interval;
+        self.last_ping
+            + if self.probe == Probe::Wanted { self.config.ping_spacing.min(interval) } else { interval }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        match self.phase {
+            Phase::AwaitHello | Phase::AwaitVerdict if now >= self.hello_deadline => {
+                self.close(now, CloseCode::Timeout, "no hello in time");
+            }
+            Phase::Open => self.handle_open_timeout(now),
+            _ => {}
+        }
+    }
+
+    fn handle_open_timeout(&mut self, now: Time) {
+        if now >= self.last_received + self.config.silence_timeout {
+            return self.close(now, CloseCode::Timeout, "nothing was heard");
+        }
+        if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
+            return self.close(now, CloseCode::Timeout, "a frame was not finished");
+        }
+        self.send_due_ping(now);
+        while self.delayed.front().is_some_and(|(until, ..)| *until <= now) {
+            let (_, request, len) = self.delayed.pop_front().expect("there is a front");
+            self.actions.push_back(Action::Deliver(request, len));
+        }
+        if !self.idle_reported && now >= self.last_useful + self.config.idle_timeout {
+            self.idle_reported = true;
+            self.actions.push_back(Action::Idle);
+        }
+    }
+
+    fn send_due_ping(&mut self, now: Time) {
+        if now < self.ping_due() {
+            return;
+        }
+        let timestamp = now.as_secs();
+        self.last_ping = now;
+        self.ping_out = Some((now, timestamp));
+        if self.probe == Probe::Wanted {
+            self.probe = Probe::Sent;
+        }
+        let ping = self.local.frame(&Message::Ping(Ping { timestamp }), now);
+        self.actions.push_back(Action::Send(ping));
+    }
+}
