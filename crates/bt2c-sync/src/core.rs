@@ -231,6 +231,9 @@ pub enum SubmitError {
     /// Too many transactions are being checked.
     #[error("too many transactions are waiting to be checked: try again")]
     Busy,
+    /// The synchroniser has stopped.
+    #[error("the node is stopping")]
+    Stopped,
 }
 
 /// What the check of a transaction found.

@@ -22,8 +22,13 @@ pub fn sealed_block(
         merkle_root: merkle_root(&transactions),
         validator: Some(validator.address()),
     };
-    let signature = blob(&validator.sign(content.hash().as_bytes()));
+    let signature = seal_of(&content, validator);
     Block { header: BlockHeader::new(content, signature), transactions }
+}
+
+/// A proposer's signature of a header.
+pub(crate) fn seal_of(content: &HeaderContent, validator: &Identity) -> Blob {
+    blob(&validator.sign(content.hash().as_bytes()))
 }
 
 /// A transfer on the network of this genesis, signed by its sender, without payload. `timestamp` is in seconds; `nonce`

@@ -1,0 +1,140 @@
+//! Reading the stored chain again, to see whether it is what it was.
+
+use bt2c_p2p::Tip;
+use bt2c_proto::{Block, BlockHash, Height, PeerId};
+
+use crate::{
+    chain::BlockRef,
+    consensus::Consensus,
+    store::{ChainStore, StoreError},
+};
+
+/// A pass over the stored main chain that checks bytes, hashes, links, heights and Merkle roots, in steps.
+#[derive(Debug)]
+pub struct ChainCheck {
+    last: Option<BlockRef>,
+    tip: BlockRef,
+}
+
+/// What is wrong with a stored chain, and where first.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainFault {
+    /// The store failed, or a block's bytes are not those that were stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no block where there should be one.
+    #[error("block {0} is missing")]
+    Missing(Height),
+    /// The bytes are no block, or its hash is not that of its header.
+    #[error("block {height}: {reason}")]
+    Malformed {
+        /// Where.
+        height: Height,
+        /// What the parser says.
+        reason: Box<str>,
+    },
+    /// The first block is another network's.
+    #[error("genesis block is {0}, another network's")]
+    Genesis(BlockHash),
+    /// A block is not the child of the one before.
+    #[error("block {0} does not follow the one before")]
+    Link(Height),
+    /// A block's transactions are not those that it commits to.
+    #[error("block {0}: merkle root does not match the transactions")]
+    Root(Height),
+}
+
+impl ChainCheck {
+    /// A pass over the chain as it is now; blocks that come later are not looked at.
+    pub fn new(store: &dyn ChainStore) -> Self {
+        Self { last: None, tip: store.tip() }
+    }
+
+    /// The block that the pass ends with.
+    pub const fn tip(&self) -> BlockRef {
+        self.tip
+    }
+
+    /// How many blocks were checked.
+    pub fn checked(&self) -> u64 {
+        self.last.map_or(0, |last| last.height.get() + 1)
+    }
+
+    /// Checks up to `count` more blocks; says whether that was all.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn step(
+        &mut self,
+        store: &dyn ChainStore,
+        consensus: &dyn Consensus,
+        count: u64,
+    ) -> Result<bool, ChainFault> {
+        let end = self.tip.height.get().min(self.checked() + count.max(1) - 1);
+        while self.checked() <= end {
+            let height = Height::new(self.checked());
+            let bodies = store.bodies(height..=Height::new(end), 1 << 20)?;
+            if bodies.is_empty() {
+                return Err(ChainFault::Missing(height));
+            }
+            for bytes in &bodies {
+                self.check(consensus, bytes)?;
+            }
+        }
+        Ok(self.checked() > self.tip.height.get())
+    }
+
+    fn check(&mut self, consensus: &dyn Consensus, bytes: &[u8]) -> Result<(), ChainFault> {
+        let height = Height::new(self.checked());
+        let block: Block = serde_json::from_slice(bytes)
+            .map_err(|error| ChainFault::Malformed { height, reason: error.to_string().into() })?;
+        let place = BlockRef::from(&block.header);
+        match &self.last {
+            None if place.hash != consensus.genesis().hash() => return Err(ChainFault::Genesis(place.hash)),
+            Some(last) if !last.is_parent_of(&place) => return Err(ChainFault::Link(height)),
+            _ => {}
+        }
+        if !block.root_is_right() {
+            return Err(ChainFault::Root(height));
+        }
+        self.last = Some(place);
+        Ok(())
+    }
+}
+
+/// How the stored chain stands, by itself and beside the peers'.
+#[derive(Debug, Clone)]
+pub struct Consistency {
+    /// The tip that the check ended with: everything up to it is whole.
+    pub tip: Tip,
+    /// Peers whose tip is on our main chain.
+    pub agreeing: Vec<PeerId>,
+    /// Peers whose tip is above ours or unknown: they may be ahead, on the same chain or on another.
+    pub ahead: Vec<PeerId>,
+    /// Peers whose tip is at a height at which we have another block.
+    pub differing: Vec<PeerId>,
+}
+
+impl Consistency {
+    /// Compares a checked chain with what peers say that their tips are.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn compare(
+        store: &dyn ChainStore,
+        tip: Tip,
+        claims: &[(PeerId, Height, Option<BlockHash>)],
+    ) -> Result<Self, StoreError> {
+        let mut consistency = Self { tip, agreeing: Vec::new(), ahead: Vec::new(), differing: Vec::new() };
+        for &(peer, height, hash) in claims {
+            let group = match (store.main(height)?, hash) {
+                (Some(ours), Some(theirs)) if ours.hash == theirs => &mut consistency.agreeing,
+                (Some(_), Some(_)) => &mut consistency.differing,
+                _ => &mut consistency.ahead,
+            };
+            group.push(peer);
+        }
+        Ok(consistency)
+    }
+}

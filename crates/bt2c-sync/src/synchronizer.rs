@@ -1,0 +1,184 @@
+//! The synchroniser as a whole: starts and stops the actor.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bt2c_p2p::{Env, Handle as P2PHandle, Tip};
+use bt2c_proto::{Block, Height, MessageKind, PeerId};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    actor::{Actor, Inputs, Peers},
+    chain::BlockRef,
+    check::{ChainCheck, ChainFault, Consistency},
+    config::SyncConfig,
+    consensus::Consensus,
+    core::{Core, Counters},
+    cost,
+    ingress::Handle,
+    metrics::SyncMetrics,
+    store::{ChainStore, StoreError},
+};
+
+/// Requests that may wait for the actor. When full, whoever asks waits.
+const REQUESTS: usize = 256;
+
+/// Events that a subscriber may be behind before it is told to start over.
+const EVENTS: usize = 4096;
+
+/// Messages of each kind that may wait; when full, the sessions that bring more wait, and read no more from their peers.
+/// Large messages few, small ones many.
+const ANSWERS: usize = 8;
+const PUSHED_BLOCKS: usize = 16;
+const PUSHED_TRANSACTIONS: usize = 256;
+const QUESTIONS: usize = 64;
+
+/// Results of jobs that may wait for the actor.
+const RESULTS: usize = 64;
+
+/// Blocks that are checked in one job by [`BlockchainSynchronizer::verify_chain_consistency`].
+const CHECK_STEP: u64 = 500;
+
+/// Keeps the chain: fetches what others have, checks and stores it, serves it, and passes on what is new.
+///
+/// Dropping it without [`BlockchainSynchronizer::stop`] ends its tasks too, but does not wait for them.
+#[derive(Debug)]
+pub struct BlockchainSynchronizer {
+    handle: Handle,
+    env: Env,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl BlockchainSynchronizer {
+    /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `new_block` and `new_transaction`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn start(
+        config: SyncConfig,
+        env: Env,
+        p2p: P2PHandle,
+        store: Arc<dyn ChainStore>,
+        consensus: Arc<dyn Consensus>,
+    ) -> Result<Self, StoreError> {
+        let main = top_of(&*store, config.max_reorg_depth)?;
+        let core = Core::new(config, Arc::clone(&consensus), main);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (requests, requests_in) = mpsc::channel(REQUESTS);
+        let (done, done_in) = mpsc::channel(RESULTS);
+        let events = broadcast::Sender::new(EVENTS);
+        let metrics = Arc::new(SyncMetrics::default());
+        p2p.set_tip(core.tip().tip());
+        let inputs = Inputs {
+            requests: requests_in,
+            peers: p2p.subscribe(),
+            blocks: register(&p2p, MessageKind::Blocks, ANSWERS),
+            new_blocks: register(&p2p, MessageKind::NewBlock, PUSHED_BLOCKS),
+            new_transactions: register(&p2p, MessageKind::NewTransaction, PUSHED_TRANSACTIONS),
+            questions: register(&p2p, MessageKind::GetBlocks, QUESTIONS),
+            done: done_in,
+        };
+        let handle = Handle {
+            requests,
+            events: events.clone(),
+            store: Arc::clone(&store),
+            consensus: Arc::clone(&consensus),
+            metrics: Arc::clone(&metrics),
+        };
+        let actor = Actor {
+            core,
+            env: env.clone(),
+            p2p,
+            store,
+            consensus,
+            metrics,
+            events,
+            done,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            peers: Peers::default(),
+            replies: BTreeMap::new(),
+            waiting: Vec::new(),
+            counted: Counters::default(),
+            next_request: 0,
+        };
+        tasks.spawn(actor.run(inputs));
+        tasks.close();
+        Ok(Self { handle, env, stop, tasks })
+    }
+
+    /// The client side.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops, and returns when everything that was being stored is.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Waits until no connected peer is known to have a better chain; see [`Handle::sync`].
+    pub async fn sync(&self) -> Option<Tip> {
+        self.handle.sync().await
+    }
+
+    /// Handles a block that a peer pushed; see [`Handle::handle_new_block`].
+    pub async fn handle_new_block(&self, block: Block, from: PeerId) {
+        self.handle.handle_new_block(block, from).await;
+    }
+
+    /// Checks the stored chain from the genesis block to the tip (bytes, hashes, links, roots), telling how many blocks are
+    /// done of how many, and compares it with what the peers say.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub async fn verify_chain_consistency(
+        &self,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Consistency, ChainFault> {
+        let Handle { store, consensus, .. } = &self.handle;
+        let mut check = ChainCheck::new(&**store);
+        let tip = check.tip().tip();
+        loop {
+            let (store, consensus) = (Arc::clone(store), Arc::clone(consensus));
+            let step = move || {
+                let result = check.step(&*store, &*consensus, CHECK_STEP);
+                (check, result)
+            };
+            let (stepped, result) = self.env.compute.compute(cost::SERVE, step).await;
+            check = stepped;
+            let done = result?;
+            progress(check.checked(), tip.height.get() + 1);
+            if done {
+                break;
+            }
+        }
+        let claims = self.handle.status().await.map_or_else(Vec::new, |status| status.claims);
+        Ok(Consistency::compare(&**store, tip, &claims)?)
+    }
+}
+
+impl Drop for BlockchainSynchronizer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn register(p2p: &P2PHandle, kind: MessageKind, room: usize) -> mpsc::Receiver<bt2c_p2p::Inbound> {
+    let (sender, receiver) = mpsc::channel(room);
+    p2p.register_message_handler(kind, sender).expect("these four kinds are for handlers");
+    receiver
+}
+
+/// The end of the main chain, as far down as a branch may leave it.
+fn top_of(store: &dyn ChainStore, depth: u64) -> Result<Vec<BlockRef>, StoreError> {
+    let tip = store.tip();
+    let lowest = tip.height.get().saturating_sub(depth);
+    let mut top = Vec::new();
+    for height in lowest..=tip.height.get() {
+        top.push(store.main(Height::new(height))?.ok_or(StoreError::Missing(tip.hash))?);
+    }
+    Ok(top)
+}
