@@ -154,4 +154,4 @@ fn time(unix_seconds: i64) -> Time {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -149,6 +149,8 @@ impl Identity {
     /// # Errors
     /// Not such a key, or one outside the rule.
     pub fn from_pkcs8_der(pkcs8: &[u8]) -> Result<Self, KeyError> {
+        // The library would pass over bytes behind the key.
+        der::only(der::SEQUENCE, pkcs8).ok_or(KeyError::Private)?;
         let pair = KeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError::Private)?;
         Self::from_pair(pair, Zeroizing::new(pkcs8.to_vec()))
     }
@@ -270,4 +272,4 @@ const RSA_ENCRYPTION: &[u8] =
     &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

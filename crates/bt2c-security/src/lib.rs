@@ -33,6 +33,7 @@ mod certificate_manager;
 mod config;
 mod credentials;
 mod der;
+mod files;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 mod keys;
