@@ -7,7 +7,7 @@ use std::{cell::Cell, num::NonZeroU32, time::Duration};
 
 use bt2c_proto::Time;
 use governor::{
-    NotUntil, Quota, RateLimiter,
+    Quota, RateLimiter,
     clock::Clock,
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
@@ -27,7 +27,7 @@ impl Bucket {
     pub(crate) fn new(now: Time, burst: NonZeroU32, refill: NonZeroU32, per: Duration) -> Self {
         let interval = (per / refill.get()).max(Duration::from_nanos(1));
         let quota = Quota::with_period(interval).expect("an interval above zero").allow_burst(burst);
-        at(now, || Self { limiter: RateLimiter::direct_with_clock(quota, CallTime), interval })
+        at(instant(now), || Self { limiter: RateLimiter::direct_with_clock(quota, CallTime), interval })
     }
 
     /// A full bucket that holds a minute's tokens.
@@ -42,40 +42,45 @@ impl Bucket {
 
     /// Takes a token if there is one.
     pub(crate) fn take(&self, now: Time) -> bool {
-        at(now, || self.limiter.check().is_ok())
+        at(instant(now), || self.limiter.check().is_ok())
     }
 
     /// Takes that many tokens if they are all there; more than the burst never are.
     pub(crate) fn take_n(&self, now: Time, tokens: u32) -> bool {
         let Some(tokens) = NonZeroU32::new(tokens) else { return true };
-        matches!(at(now, || self.limiter.check_n(tokens)), Ok(Ok(())))
+        matches!(at(instant(now), || self.limiter.check_n(tokens)), Ok(Ok(())))
     }
 
     /// Takes a token that is there or will be within `patience`, and says when; `None` takes nothing.
     ///
     /// The next token is reserved by asking for it as of the moment at which it will be there, so reservations queue up.
     pub(crate) fn reserve(&self, now: Time, patience: Duration) -> Option<Time> {
-        let mut when = now;
+        let start = instant(now);
+        let mut when = start;
         // Another thread may take the reserved token first; the loop ends because each turn moves `when` forward.
-        while when.since(now) <= patience {
+        while when - start <= patience && when <= LAST_INSTANT {
             match at(when, || self.limiter.check()) {
-                Ok(()) => return Some(when),
-                Err(denied) => when = earliest(&denied).max(when + Duration::from_millis(1)),
+                Ok(()) => return Some(now + round_up(when - start)),
+                Err(denied) => when = denied.earliest_possible(),
             }
         }
         None
     }
 }
 
-/// The first millisecond at which the decision would be another.
-fn earliest(denied: &NotUntil<Duration>) -> Time {
-    let nanos = denied.earliest_possible().as_nanos();
-    Time::from_millis(u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+/// A moment as governor counts it.
+fn instant(now: Time) -> Duration {
+    Duration::from_millis(now.as_millis()).min(LAST_INSTANT)
+}
+
+/// The whole milliseconds in which a wait is over.
+fn round_up(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 /// Runs one governor call at a moment.
-fn at<T>(now: Time, call: impl FnOnce() -> T) -> T {
-    NOW.set(Duration::from_millis(now.as_millis().min(LAST_MILLISECOND)));
+fn at<T>(now: Duration, call: impl FnOnce() -> T) -> T {
+    NOW.set(now);
     call()
 }
 
@@ -96,7 +101,7 @@ impl Clock for CallTime {
 }
 
 /// Time stands still from here on (the year 2262): governor counts nanoseconds in 64 bits and would overflow.
-const LAST_MILLISECOND: u64 = u64::MAX / 2 / 1_000_000;
+const LAST_INSTANT: Duration = Duration::from_nanos(u64::MAX / 2);
 
 #[cfg(test)]
 mod tests;
