@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::subject::Subject;
 
+mod file;
+
+pub use file::BansFileError;
+
 /// A ban: who is kept out, why and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ban {
@@ -133,13 +137,22 @@ impl BanTable {
         self.by_subject(now, &Subject::Peer(*peer))
     }
 
-    /// Whether an address range inside `site` was banned lately or is.
-    pub(crate) fn knows_inside(&self, now: Time, site: &Subject) -> bool {
-        let remembered = |past: &&Past| self.remembers(now, past);
-        self.live
-            .keys()
-            .chain(self.past.values().filter(remembered).map(|past| &past.subject))
-            .any(|subject| site.covers(subject))
+    /// Whether exactly this subject is banned.
+    pub(crate) fn is_live(&self, now: Time, subject: &Subject) -> bool {
+        self.by_subject(now, subject).is_some()
+    }
+
+    /// How often the subject, or part of it, was punished lately.
+    ///
+    /// Looks at every entry, which only a new ban does.
+    pub(crate) fn strikes(&self, now: Time, subject: &Subject) -> u32 {
+        let live = self.live.values().map(|live| (&live.ban.subject, live.strikes));
+        let past = self.past.values().filter(|past| self.remembers(now, past));
+        live.chain(past.map(|past| (&past.subject, past.strikes)))
+            .filter(|(known, _)| subject.covers(known))
+            .map(|(_, strikes)| strikes)
+            .max()
+            .unwrap_or(0)
     }
 
     pub(crate) fn live(&self, now: Time) -> impl Iterator<Item = &Ban> {
@@ -162,44 +175,6 @@ impl BanTable {
 
     pub(crate) fn next_expiry(&self) -> Option<Time> {
         self.expiries.first().map(|(until, _)| *until)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote and adds it to what is there.
-    pub(crate) fn decode(&mut self, now: Time, json: &[u8]) -> Result<(), BansFileError> {
-        let Versioned { version } = serde_json::from_slice(json).map_err(BansFileError::Damaged)?;
-        if version != VERSION {
-            return Err(BansFileError::Version(version));
-        }
-        let file: File = serde_json::from_slice(json).map_err(BansFileError::Damaged)?;
-        for past in file.past {
-            self.remember(past);
-        }
-        for Entry { subject, reason, evidence, since, until, strikes } in file.bans {
-            let (reason, evidence) = (clip(&reason, MAX_REASON), clip(&evidence, MAX_EVIDENCE));
-            self.put(Ban { subject, reason, evidence, since, until }, strikes);
-        }
-        self.expire(now);
-        Ok(())
-    }
-
-    /// The content of `bans.json`.
-    pub(crate) fn encode(&self, now: Time) -> Vec<u8> {
-        let entry = |Live { ban, strikes }: &Live| Entry {
-            subject: ban.subject,
-            reason: ban.reason.clone(),
-            evidence: ban.evidence.clone(),
-            since: ban.since,
-            until: ban.until,
-            strikes: *strikes,
-        };
-        let file = File {
-            version: VERSION,
-            bans: self.live.values().map(entry).collect(),
-            past: self.past.values().filter(|past| self.remembers(now, past)).copied().collect(),
-        };
-        let mut json = serde_json::to_vec_pretty(&file).expect("text and numbers always serialise");
-        json.push(b'\n');
-        json
     }
 
     fn by_subject(&self, now: Time, subject: &Subject) -> Option<&Ban> {
@@ -252,25 +227,6 @@ impl BanTable {
     fn remembers(&self, now: Time, past: &Past) -> bool {
         now < past.until + self.terms.longest
     }
-
-    /// How often the subject was punished already.
-    fn strikes(&self, now: Time, subject: &Subject) -> u32 {
-        let live = self.live.get(subject).map(|live| live.strikes);
-        let past = self.past.get(subject).filter(|past| self.remembers(now, past)).map(|past| past.strikes);
-        live.or(past).unwrap_or(0)
-    }
-}
-
-/// Why a `bans.json` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BansFileError {
-    /// Not the JSON that it should be.
-    #[error("bans file is damaged")]
-    Damaged(#[source] serde_json::Error),
-    /// Written by a later edition of this program.
-    #[error("bans file has version {0}, this program knows {VERSION}: use the program that wrote it")]
-    Version(u32),
 }
 
 fn new_ban(now: Time, subject: Subject, duration: Duration, reason: &str, evidence: &str) -> Ban {
@@ -290,31 +246,6 @@ fn clip(text: &str, characters: usize) -> String {
         .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
         .collect()
 }
-
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct File {
-    version: u32,
-    bans: Vec<Entry>,
-    past: Vec<Past>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    subject: Subject,
-    reason: String,
-    evidence: String,
-    since: Time,
-    until: Time,
-    strikes: u32,
-}
-
-/// Version of the format of `bans.json`.
-const VERSION: u32 = 1;
 
 #[cfg(test)]
 mod tests;

@@ -288,12 +288,13 @@ impl SecurityManager {
         Some(ban)
     }
 
-    /// The IPv4 address or IPv6 /64; the whole IPv6 /48 when some other part of it was banned before, for whoever has a
-    /// /48 has 65,536 times a /64.
+    /// The IPv4 address or IPv6 /64; on a repeat the whole IPv6 /48, for whoever has that has 65,536 times a /64.
     fn range_to_ban(&self, now: Time, ip: IpAddr) -> Subject {
-        Subject::site_of_ip(ip)
-            .filter(|site| self.bans.knows_inside(now, site))
-            .unwrap_or_else(|| Subject::of_ip(ip))
+        let unit = Subject::of_ip(ip);
+        match Subject::site_of_ip(ip) {
+            Some(site) if !self.bans.is_live(now, &unit) && self.bans.strikes(now, &site) > 0 => site,
+            _ => unit,
+        }
     }
 
     fn exempt(&self, subject: &Subject) -> bool {

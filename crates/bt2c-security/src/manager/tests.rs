@@ -1,0 +1,277 @@
+use super::*;
+use crate::{
+    certificate::tests::certificate,
+    quota::{Admission, PushAdmission, PushKind},
+};
+
+const START: Time = Time::from_secs(1_712_352_000);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn manager() -> SecurityManager {
+    SecurityManager::new(SecurityConfig::default().build().unwrap())
+}
+
+fn allowing(subject: &str) -> SecurityManager {
+    SecurityManager::new(SecurityConfig {
+        allow: vec![subject.parse().unwrap()],
+        ..SecurityConfig::default()
+    })
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn peer(i: u8) -> PeerId {
+    PeerId::from_bytes([i; 32])
+}
+
+fn actions(manager: &mut SecurityManager) -> Vec<SecurityAction> {
+    std::iter::from_fn(|| manager.poll_action()).collect()
+}
+
+fn subjects(bans: &[Ban]) -> Vec<String> {
+    bans.iter().map(|ban| ban.subject.to_string()).collect()
+}
+
+#[test]
+fn one_grave_offence_bans_the_ip_and_the_peer() {
+    let mut manager = manager();
+    let ban =
+        manager.report(START, ip("192.0.2.1"), Some(peer(1)), Offence::InvalidBlock, "block 7").unwrap();
+    assert_eq!(
+        (ban.subject, ban.reason.as_str(), ban.evidence.as_str()),
+        (ip("192.0.2.1").into(), "invalid_block", "block 7")
+    );
+    assert_eq!(manager.is_banned(START, ip("::ffff:192.0.2.1")), Some(&ban));
+    assert!(manager.is_peer_banned(START, &peer(1)).is_some());
+    assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Banned);
+    assert_eq!(manager.admit_attempt(START, ip("192.0.2.2")), Attempt::Admit);
+    let banned = actions(&mut manager);
+    assert_eq!(banned.len(), 2);
+    assert!(banned.iter().all(|action| matches!(action, SecurityAction::Banned(_))));
+    assert_eq!(manager.is_banned(START + HOUR, ip("192.0.2.1")), None);
+}
+
+#[test]
+fn small_offences_add_up_for_the_peer_wherever_it_is_and_for_the_ip_whoever_it_is() {
+    let mut moving = manager();
+    for i in 1..5 {
+        let from = IpAddr::from([192, 0, 2, i]);
+        assert_eq!(moving.report(START, from, Some(peer(1)), Offence::Protocol, ""), None);
+    }
+    assert_eq!(moving.score(START, &peer(1)), -80);
+    assert_eq!(moving.score(START, &peer(2)), 0);
+    let ban = moving.report(START, ip("192.0.2.5"), Some(peer(1)), Offence::Protocol, "").unwrap();
+    assert_eq!(ban.subject, ip("192.0.2.5").into());
+    assert_eq!(moving.score(START, &peer(1)), 0, "settled by the ban");
+
+    let mut changing = manager();
+    for i in 1..5 {
+        assert_eq!(changing.report(START, ip("192.0.2.1"), Some(peer(i)), Offence::Protocol, ""), None);
+    }
+    assert!(changing.report(START, ip("192.0.2.1"), Some(peer(5)), Offence::Protocol, "").is_some());
+}
+
+#[test]
+fn offences_far_apart_do_not_add_up_and_a_stall_never_counts() {
+    let mut manager = manager();
+    for i in 0..1000_u32 {
+        let now = START + Duration::from_secs(20 * 60) * i;
+        assert_eq!(manager.report(now, ip("192.0.2.1"), Some(peer(1)), Offence::Protocol, ""), None);
+        assert_eq!(manager.report(now, ip("192.0.2.1"), Some(peer(1)), Offence::Stall, ""), None);
+    }
+}
+
+#[test]
+fn an_ipv6_offender_is_banned_by_64_and_on_a_repeat_by_48() {
+    let mut manager = manager();
+    let mut grave = |now, from| {
+        let ban = manager.report(now, ip(from), None, Offence::InvalidBlock, "").unwrap();
+        (ban.subject.to_string(), ban.until.since(now))
+    };
+    assert_eq!(grave(START, "2001:db8:7:1::1"), ("2001:db8:7:1::/64".into(), HOUR));
+    assert_eq!(
+        grave(START, "2001:db8:7:1::2"),
+        ("2001:db8:7:1::/64".into(), HOUR),
+        "another connection of it"
+    );
+    assert_eq!(grave(START, "2001:db8:8::1"), ("2001:db8:8::/64".into(), HOUR), "another site");
+    assert_eq!(grave(START, "2001:db8:7:2::1"), ("2001:db8:7::/48".into(), HOUR * 2));
+    assert_eq!(grave(START + HOUR * 3, "2001:db8:7:9::1"), ("2001:db8:7::/48".into(), HOUR * 4));
+    assert!(manager.is_banned(START + HOUR * 3, ip("2001:db8:7:ffff::")).is_some());
+    assert!(manager.is_banned(START + HOUR * 3, ip("2001:db8:9::")).is_none());
+}
+
+#[test]
+fn five_failed_attempts_in_ten_minutes_ban() {
+    let mut manager = manager();
+    let mut fail = |second| {
+        manager.record_failed_attempt(START + SECOND * second, ip("192.0.2.1"), Offence::BadCertificate)
+    };
+    assert_eq!([0, 100, 200, 300].map(&mut fail), [const { None }; 4]);
+    assert_eq!(fail(650), None, "the first one left the window");
+    let ban = fail(651).unwrap();
+    assert_eq!(ban.reason, "failed_attempts");
+    assert_eq!(ban.evidence, "5 failed attempts within 600s, the last one: bad_certificate");
+}
+
+#[test]
+fn more_than_a_hundred_attempts_a_minute_ban() {
+    let mut manager = manager();
+    for _ in 0..100 {
+        assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Admit);
+    }
+    assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::OverLimit);
+    assert_eq!(manager.is_banned(START, ip("192.0.2.1")).unwrap().reason, "attempt_excess");
+    assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Banned);
+}
+
+#[test]
+fn requests_of_an_ip_share_one_bucket_whoever_takes_them() {
+    let mut manager = manager();
+    let mut one = manager.session_quota(START, ip("192.0.2.1"), Some(&peer(1)));
+    let mut two = manager.session_quota(START, ip("::ffff:192.0.2.1"), Some(&peer(2)));
+    for _ in 0..50 {
+        assert_eq!((one.request(START), two.request(START)), (Admission::Serve, Admission::Serve));
+    }
+    assert!(manager.is_rate_limited(START, ip("192.0.2.1")));
+    assert!(!manager.is_rate_limited(START, ip("192.0.2.2")));
+    assert_eq!(one.request(START), Admission::Delay(START + Duration::from_millis(600)));
+    // Leaving and coming back, or a sweep meanwhile, gives no fresh bucket.
+    drop((one, two));
+    manager.handle_timeout(START + SECOND);
+    let mut again = manager.session_quota(START + SECOND, ip("192.0.2.1"), None);
+    assert!(matches!(again.request(START + SECOND), Admission::Delay(_)));
+}
+
+#[test]
+fn those_on_the_allow_list_are_never_limited_scored_or_banned() {
+    let mut manager = allowing("192.0.2.0/24");
+    let from = ip("192.0.2.7");
+    for _ in 0..1000 {
+        assert_eq!(manager.admit_attempt(START, from), Attempt::Admit);
+        assert_eq!(manager.record_failed_attempt(START, from, Offence::BadTls), None);
+        assert_eq!(manager.report(START, from, Some(peer(1)), Offence::InvalidBlock, ""), None);
+        assert!(!manager.is_rate_limited(START, from));
+    }
+    assert_eq!(manager.ban_ip(START, from, None), None);
+    assert_eq!(manager.ban(START, "192.0.2.64/26".parse().unwrap(), None, "", ""), None);
+    let mut quota = manager.session_quota(START, from, None);
+    assert!((0..1000).all(|_| quota.request(START) == Admission::Serve));
+    assert!((0..9000).all(|_| quota.push(START, PushKind::Block, 1) == PushAdmission::Accept));
+    // A wider ban is possible, and they are exempt from it.
+    assert!(manager.ban(START, "192.0.0.0/16".parse().unwrap(), None, "", "").is_some());
+    assert_eq!(manager.is_banned(START, from), None);
+    assert!(manager.is_banned(START, ip("192.0.3.7")).is_some());
+    assert!(manager.disallow(&"192.0.2.0/24".parse().unwrap()));
+    assert!(manager.is_banned(START, from).is_some());
+}
+
+#[test]
+fn an_allowed_peer_is_exempt_wherever_it_is_and_so_is_its_ip_from_its_offences() {
+    let mut manager = allowing(&peer(1).to_string());
+    assert_eq!(manager.report(START, ip("192.0.2.1"), Some(peer(1)), Offence::InvalidBlock, ""), None);
+    assert_eq!(manager.ban(START, peer(1).into(), None, "", ""), None);
+    assert!(manager.report(START, ip("192.0.2.1"), Some(peer(2)), Offence::InvalidBlock, "").is_some());
+    manager.disallow(&peer(1).into());
+    manager.ban(START, peer(1).into(), None, "", "").unwrap();
+    manager.allow(peer(1).into());
+    assert_eq!(manager.is_peer_banned(START, &peer(1)), None);
+}
+
+#[test]
+fn bans_end_by_themselves_or_by_hand() {
+    let mut manager = manager();
+    let ban = manager.ban_ip(START, ip("2001:db8::1"), Some(HOUR * 5)).unwrap();
+    assert_eq!((ban.reason.as_str(), ban.until), ("operator", START + HOUR * 5));
+    assert_eq!(manager.ban_ip(START, ip("192.0.2.1"), None).unwrap().until, START + HOUR);
+    assert_eq!(subjects(&manager.bans(START)), ["192.0.2.1", "2001:db8::/64"]);
+    assert!(manager.unban(START, &ip("2001:db8::2").into()));
+    assert!(!manager.unban(START, &ip("2001:db8::2").into()));
+    actions(&mut manager);
+    manager.handle_timeout(START + HOUR);
+    let ended = actions(&mut manager);
+    assert_eq!(ended[0], SecurityAction::Unbanned(ip("192.0.2.1").into()));
+    assert!(manager.bans(START + HOUR).is_empty());
+}
+
+#[test]
+fn changes_are_written_in_batches_and_read_back() {
+    let mut manager = manager();
+    assert_eq!(manager.poll_timeout(), None);
+    manager.ban_ip(START, ip("192.0.2.1"), None);
+    assert_eq!(manager.poll_timeout(), Some(START), "the first change at once");
+    manager.handle_timeout(START);
+    assert!(matches!(actions(&mut manager)[..], [SecurityAction::Banned(_), SecurityAction::Persist(_)]));
+    for i in 2..100 {
+        manager.ban_ip(START + SECOND, IpAddr::from([192, 0, 2, i]), None);
+    }
+    actions(&mut manager);
+    manager.handle_timeout(START + SECOND * 4);
+    assert!(actions(&mut manager).is_empty());
+    assert_eq!(manager.poll_timeout(), Some(START + SECOND * 5));
+    manager.handle_timeout(START + SECOND * 5);
+    let written = actions(&mut manager);
+    let [SecurityAction::Persist(json)] = &written[..] else { panic!("one write: {written:?}") };
+    let mut restarted = SecurityManager::new(SecurityConfig::default());
+    restarted.load_bans(START + SECOND * 6, json).unwrap();
+    assert_eq!(restarted.bans(START + SECOND * 6), manager.bans(START + SECOND * 6));
+    assert!(actions(&mut restarted).is_empty());
+}
+
+#[test]
+fn a_clean_stop_writes_what_is_not_written_yet_and_only_then() {
+    let mut manager = manager();
+    manager.flush(START);
+    assert!(actions(&mut manager).is_empty());
+    manager.ban_ip(START, ip("192.0.2.1"), None);
+    manager.flush(START);
+    assert!(matches!(actions(&mut manager)[..], [SecurityAction::Banned(_), SecurityAction::Persist(_)]));
+    manager.handle_timeout(START);
+    assert!(actions(&mut manager).is_empty());
+}
+
+#[test]
+fn following_the_timeouts_ends_every_ban_and_comes_to_rest() {
+    let mut manager = manager();
+    for i in 0..50 {
+        manager.report(START, IpAddr::from([192, 0, 2, i]), Some(peer(i)), Offence::InvalidBlock, "");
+        manager.report(START, IpAddr::from([192, 0, 3, i]), Some(peer(i + 100)), Offence::Protocol, "");
+    }
+    let (mut now, mut steps, mut unbanned) = (START, 0, 0);
+    while let Some(due) = manager.poll_timeout() {
+        now = now.max(due);
+        manager.handle_timeout(now);
+        unbanned += actions(&mut manager).iter().filter(|a| matches!(a, SecurityAction::Unbanned(_))).count();
+        steps += 1;
+        assert!(steps < 200, "it does not come to rest");
+    }
+    assert_eq!(unbanned, 100);
+    assert!(now.since(START) < HOUR * 2);
+}
+
+#[test]
+fn stale_dates_are_refused_of_strangers_only() {
+    let manager = manager();
+    let expired = certificate(|params| params.not_after = rcgen::date_time_ymd(2024, 1, 2));
+    let early = certificate(|params| params.not_before = rcgen::date_time_ymd(2024, 12, 1));
+    for der in [&expired, &early] {
+        let error = manager.verify_peer_certificate(START, der, false).unwrap_err();
+        assert_eq!(error.offence(), None);
+        let known = manager.verify_peer_certificate(START, der, true).unwrap();
+        assert_eq!(known.check_dates(START), Err(error), "so that the caller can warn");
+    }
+    assert!(manager.verify_peer_certificate(START, b"junk", true).is_err());
+    assert!(manager.verify_peer_certificate(START, &certificate(|_| {}), false).is_ok());
+}
+
+#[test]
+fn a_full_ban_table_still_knows_every_earlier_offender() {
+    let mut manager = SecurityManager::new(SecurityConfig { max_bans: 2, ..SecurityConfig::default() });
+    for i in 1..10 {
+        manager.report(START, IpAddr::from([192, 0, 2, i]), None, Offence::InvalidBlock, "");
+    }
+    assert_eq!(subjects(&manager.bans(START)), ["192.0.2.1", "192.0.2.2"]);
+}
