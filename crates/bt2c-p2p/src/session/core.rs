@@ -14,9 +14,7 @@ mod liveness;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
-use bt2c_proto::{
-    CloseCode, Disconnect, Envelope, Frame, Hello, Message, MessageKind, ParseError, Text, Time,
-};
+use bt2c_proto::{CloseCode, Disconnect, Envelope, Frame, Hello, Message, MessageKind, Text, Time};
 use bt2c_security::{Offence, SessionQuota};
 use bytes::Bytes;
 
@@ -41,9 +39,9 @@ pub(crate) enum Action {
     Report(Offence, String),
     /// Count a message that was not passed on.
     Dropped(DropCause),
-    /// Bytes arrived after a probe was asked for.
+    /// Bytes arrived since a probe was asked for.
     ProbeAnswered,
-    /// Nothing useful was heard for the idle time-out.
+    /// Nothing useful was heard for the idle time-out, or for another one since this was last said.
     Idle,
     /// The connection is over; `Some` is to be sent first, best effort.
     Close(CloseReason, Option<Frame>),
@@ -56,26 +54,24 @@ pub(crate) struct SessionConfig {
     silence_timeout: Duration,
     idle_timeout: Duration,
     frame_timeout: Duration,
+    /// How soon after a ping another may follow.
     ping_spacing: Duration,
-    delayed_max: usize,
 }
 
 impl SessionConfig {
     pub(crate) fn new(config: &P2PConfig) -> Self {
-        let excess = usize::try_from(config.security.ban_after_excess).unwrap_or(usize::MAX);
         Self {
             ping_interval: config.ping_interval,
             silence_timeout: config.silence_timeout,
             idle_timeout: config.idle_timeout,
             frame_timeout: config.frame_timeout,
-            ping_spacing: config.security.ping_interval_min,
-            delayed_max: excess.clamp(1, MAX_DELAYED),
+            ping_spacing: config.security.ping_interval_min + PING_SLACK,
         }
     }
 }
 
-/// Requests that may wait for the limit, whatever `ban_after_excess` says: each is a few dozen bytes.
-const MAX_DELAYED: usize = 1024;
+/// What a ping waits longer than the other side's limit asks for: the second of two may travel faster than the first.
+const PING_SLACK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -99,8 +95,8 @@ pub(crate) struct SessionCore {
     peer_label: Option<String>,
     peer_knows_extensions: bool,
     last_received: Time,
-    last_useful: Time,
-    idle_reported: bool,
+    /// When the peer is reported idle, unless something useful comes before.
+    idle_at: Time,
     /// The last ping sent, until its pong is in: when, and its timestamp.
     ping_out: Option<(Time, u64)>,
     last_ping: Time,
@@ -134,8 +130,7 @@ impl SessionCore {
             peer_label: None,
             peer_knows_extensions: false,
             last_received: now,
-            last_useful: now,
-            idle_reported: false,
+            idle_at: now + config.idle_timeout,
             ping_out: None,
             last_ping: now,
             probe: Probe::No,
@@ -155,10 +150,15 @@ impl SessionCore {
         matches!(self.phase, Phase::AwaitHello | Phase::Open)
     }
 
+    /// Whether both hellos are in. Until then nothing but ours is sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
     /// Bytes arrived.
     pub(crate) fn handle_bytes(&mut self, now: Time) {
         self.last_received = now;
-        if self.probe == Probe::Sent {
+        if self.probe != Probe::No {
             self.probe = Probe::No;
             self.actions.push_back(Action::ProbeAnswered);
         }
@@ -173,9 +173,11 @@ impl SessionCore {
         });
     }
 
-    /// Reading is put off because a handler is behind: the peer is not to blame for the silence.
+    /// Reading is put off because a handler is behind: the peer is not to blame for the silence, nor for a frame that is
+    /// not finished.
     pub(crate) fn handle_paused(&mut self, now: Time) {
         self.last_received = self.last_received.max(now);
+        self.partial = self.partial.map(|(_, len)| (now, len));
     }
 
     /// The frame limit or the framing itself was violated.
@@ -223,7 +225,7 @@ impl SessionCore {
         }
         let message = match envelope.message() {
             Ok(message) => message.expect("the kind is known"),
-            Err(error) => return self.handle_parse_error(now, &error),
+            Err(error) => return self.violation(now, &error.to_string()),
         };
         match message {
             Message::Hello(_) => self.violation(now, "a second hello"),
@@ -235,15 +237,10 @@ impl SessionCore {
                 self.handle_request(now, request, len)
             }
             useful => {
-                self.last_useful = now;
-                self.idle_reported = false;
+                self.idle_at = now + self.config.idle_timeout;
                 self.actions.push_back(Action::Deliver(useful, len));
             }
         }
-    }
-
-    fn handle_parse_error(&mut self, now: Time, error: &ParseError) {
-        self.violation(now, &error.to_string());
     }
 
     /// The manager, or the shell, ends the connection.

@@ -67,6 +67,7 @@ impl SendQueue {
         }
         self.bytes += len;
         match frame.kind() {
+            MessageKind::Hello => self.control.push_front(frame),
             _ if is_control => self.control.push_back(frame),
             MessageKind::NewTransaction => self.transactions.push_back(frame),
             _ => self.normal.push_back(frame),
@@ -74,14 +75,19 @@ impl SendQueue {
         Ok(())
     }
 
-    pub(crate) fn pop(&mut self, now: Time) -> Next {
-        let next = self.control.pop_front().or_else(|| self.pop_paced(now));
+    /// The next frame; until both hellos are in (`open`), only ours.
+    pub(crate) fn pop(&mut self, now: Time, open: bool) -> Next {
+        let next = if open {
+            self.control.pop_front().or_else(|| self.pop_paced(now))
+        } else {
+            self.control.pop_front_if(|frame| frame.kind() == MessageKind::Hello)
+        };
         match next {
             Some(frame) => {
                 self.bytes -= frame.bytes().len();
                 Next::Frame(frame)
             }
-            None if self.bytes == 0 => Next::Empty,
+            None if self.bytes == 0 || !open => Next::Empty,
             None => Next::Wait(self.paused_until),
         }
     }
@@ -154,8 +160,8 @@ impl Outbox {
         Ok(())
     }
 
-    pub(crate) fn pop(&self, now: Time) -> Next {
-        let next = self.queue.lock().as_mut().map_or(Next::Empty, |queue| queue.pop(now));
+    pub(crate) fn pop(&self, now: Time, open: bool) -> Next {
+        let next = self.queue.lock().as_mut().map_or(Next::Empty, |queue| queue.pop(now, open));
         if matches!(next, Next::Frame(_)) {
             self.drained.notify_waiters();
         }
@@ -223,4 +229,70 @@ fn gather(first: &Bytes, mut next: impl FnMut() -> Option<Frame>) -> Bytes {
         batch.extend_from_slice(frame.bytes());
     }
     batch.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use bt2c_proto::{BlockHash, GetPeers, Height, Hello, Message, NodeId, Ping, Version};
+    use bt2c_security::{SecurityConfig, SecurityManager};
+
+    use super::*;
+
+    const NOW: Time = Time::from_secs(1_712_352_000);
+
+    fn queue(limit: usize) -> SendQueue {
+        let mut security = SecurityManager::new(SecurityConfig::default());
+        SendQueue::new(limit, security.session_quota(NOW, IpAddr::from([192, 0, 2, 1]), None))
+    }
+
+    fn frame(message: &Message) -> Frame {
+        let sender: NodeId = "a".parse().unwrap();
+        Frame::encode(message, &sender, NOW).unwrap()
+    }
+
+    fn hello() -> Frame {
+        frame(&Message::Hello(Box::new(Hello {
+            version: Version::CURRENT,
+            node_id: "a".parse().unwrap(),
+            block_height: Height::GENESIS,
+            last_block_hash: Some(BlockHash::from_bytes([1; 32])),
+            network: None,
+            genesis_hash: None,
+            listen_port: None,
+            user_agent: None,
+            features: None,
+            limits: None,
+            your_addr: None,
+        })))
+    }
+
+    fn kind(next: &Next) -> Option<MessageKind> {
+        if let Next::Frame(frame) = next { Some(frame.kind()) } else { None }
+    }
+
+    #[test]
+    fn nothing_overtakes_the_hello_and_control_messages_overtake_the_rest() {
+        let mut queue = queue(1 << 20);
+        queue.push(frame(&Message::GetPeers(GetPeers { count: 1 }))).unwrap();
+        queue.push(frame(&Message::Ping(Ping { timestamp: 1 }))).unwrap();
+        assert!(matches!(queue.pop(NOW, false), Next::Empty));
+        queue.push(hello()).unwrap();
+        assert_eq!(kind(&queue.pop(NOW, false)), Some(MessageKind::Hello));
+        assert!(matches!(queue.pop(NOW, false), Next::Empty));
+        let rest: Vec<_> = std::iter::from_fn(|| kind(&queue.pop(NOW, true))).collect();
+        assert_eq!(rest, [MessageKind::Ping, MessageKind::GetPeers]);
+        assert!(matches!(queue.pop(NOW, true), Next::Empty));
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more_but_a_pong() {
+        let request = frame(&Message::GetPeers(GetPeers { count: 1 }));
+        let mut queue = queue(request.bytes().len());
+        queue.push(request.clone()).unwrap();
+        assert_eq!(queue.push(request), Err(SendError::Full));
+        queue.push(frame(&Message::Pong(Ping { timestamp: 1 }))).unwrap();
+        assert_eq!(kind(&queue.pop(NOW, true)), Some(MessageKind::Pong));
+    }
 }

@@ -169,13 +169,14 @@ impl Session {
             biased;
             () = self.shared.shutdown.cancelled() => Wake::Shutdown,
             command = self.link.commands.recv() => Wake::Command(command),
+            // Deadlines come before bytes: a peer that always has something to say must not put them off.
+            () = async { self.timer.as_mut().expect("guarded").1.as_mut().await }, if self.timer.is_some() => {
+                Wake::Timer
+            }
             result = self.writing.advance() => Wake::Written(result),
             () = self.link.outbox.filled(), if !full => Wake::Filled,
             () = self.delivery.room() => Wake::Room,
             result = self.reader.read_buf(&mut self.buffer), if reading => Wake::Read(result),
-            () = async { self.timer.as_mut().expect("guarded").1.as_mut().await }, if self.timer.is_some() => {
-                Wake::Timer
-            }
         }
     }
 
@@ -183,7 +184,7 @@ impl Session {
     fn refill(&mut self, now: Time) -> Option<Time> {
         let mut paced = None;
         let (outbox, core, metrics) = (&self.link.outbox, &mut self.core, &self.shared.metrics);
-        self.writing.refill(now, || match outbox.pop(now) {
+        self.writing.refill(now, || match outbox.pop(now, core.is_open()) {
             Next::Frame(frame) => {
                 core.handle_sent(frame.kind());
                 metrics.count_sent(frame.kind().name());

@@ -6,6 +6,10 @@ use bt2c_security::{Admission, Offence, PushAdmission, PushKind};
 use super::{Action, SessionCore};
 use crate::metrics::DropCause;
 
+/// Requests that may wait for the limits. The connection's own allows fewer; only those that its IP's other connections
+/// hold up may become as many.
+const MAX_DELAYED: usize = 1024;
+
 /// What we asked and have no answer to.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
@@ -49,8 +53,7 @@ impl SessionCore {
     }
 
     pub(super) fn handle_request(&mut self, now: Time, request: Message, len: usize) {
-        self.last_useful = now;
-        self.idle_reported = false;
+        self.idle_at = now + self.config.idle_timeout;
         match self.quota.request(now) {
             Admission::Serve if self.delayed.is_empty() => {
                 self.actions.push_back(Action::Deliver(request, len))
@@ -66,7 +69,7 @@ impl SessionCore {
     }
 
     fn delay(&mut self, now: Time, until: Time, request: Message, len: usize) {
-        if self.delayed.len() >= self.config.delayed_max {
+        if self.delayed.len() >= MAX_DELAYED {
             self.actions.push_back(Action::Dropped(DropCause::RequestLimit));
             return;
         }

@@ -40,7 +40,8 @@ impl SessionCore {
                     self.send_hello(now, tip);
                 }
                 self.phase = Phase::Open;
-                (self.last_received, self.last_useful, self.last_ping) = (now, now, now);
+                (self.last_received, self.last_ping) = (now, now);
+                self.idle_at = now + self.config.idle_timeout;
                 self.actions.push_back(Action::RaiseFrameLimit);
             }
             Err(code) => self.close(now, code, "refused at hello"),

@@ -42,7 +42,7 @@ impl SessionCore {
 
     /// The manager wants to know that the peer is there: any bytes from now on answer.
     pub(crate) fn handle_probe(&mut self, now: Time) {
-        if self.phase == Phase::Open && self.probe == Probe::No {
+        if self.phase == Phase::Open {
             self.probe = Probe::Wanted;
             self.send_due_ping(now);
         }
@@ -58,7 +58,7 @@ impl SessionCore {
                     Some(self.ping_due()),
                     self.frame_deadline(),
                     self.delayed.front().map(|(until, ..)| *until),
-                    (!self.idle_reported).then(|| self.last_useful + self.config.idle_timeout),
+                    Some(self.idle_at),
                 ];
                 times.into_iter().flatten().min()
             }
@@ -100,8 +100,8 @@ impl SessionCore {
             let (_, request, len) = self.delayed.pop_front().expect("there is a front");
             self.actions.push_back(Action::Deliver(request, len));
         }
-        if !self.idle_reported && now >= self.last_useful + self.config.idle_timeout {
-            self.idle_reported = true;
+        if now >= self.idle_at {
+            self.idle_at = now + self.config.idle_timeout;
             self.actions.push_back(Action::Idle);
         }
     }

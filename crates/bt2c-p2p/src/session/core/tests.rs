@@ -264,16 +264,51 @@ fn a_probe_is_answered_by_the_pong_it_asks_for() {
     pair.settle();
     let answered = |pair: &Pair| pair.log.iter().any(|(_, action)| matches!(action, Action::ProbeAnswered));
     assert!(!answered(&pair), "the ping waits for the limit of one in five seconds");
-    pair.run_until(START + Duration::from_secs(5));
+    pair.run_until(START + Duration::from_secs(6));
     assert!(answered(&pair));
+    assert_eq!(pair.dropped(DropCause::PingLimit), 0);
 }
 
 #[test]
-fn a_peer_that_says_nothing_useful_is_reported_idle_once() {
+fn any_bytes_answer_a_probe_even_before_its_ping_is_out() {
+    let mut pair = Pair::new(&config());
+    pair.sides[1].handle_probe(pair.now);
+    pair.send(&Message::Ping(Ping { timestamp: 1 }));
+    assert!(pair.log.iter().any(|(side, action)| *side == 1 && matches!(action, Action::ProbeAnswered)));
+}
+
+#[test]
+fn a_handler_that_is_behind_gives_the_peer_more_time_for_its_frame() {
+    let mut pair = Pair::new(&config());
+    let side = &mut pair.sides[1];
+    side.handle_partial(START, Some(1), true);
+    side.handle_paused(START + Duration::from_secs(29));
+    side.handle_timeout(START + Duration::from_secs(31));
+    assert_eq!(side.phase, Phase::Open);
+}
+
+#[test]
+fn requests_that_only_the_other_connections_of_an_ip_hold_up_are_all_answered() {
+    let mut config = config();
+    config.security.ban_after_excess = 0;
+    let ip = IpAddr::from([192, 0, 2, 1]);
+    let mut security = SecurityManager::new(config.security.clone());
+    let mut other = security.session_quota(START, ip, None);
+    (0..100).for_each(|_| assert_eq!(other.request(START), bt2c_security::Admission::Serve));
+    let mut pair = Pair::new(&config);
+    pair.sides[1].quota = security.session_quota(START, ip, None);
+    (0..100).for_each(|_| pair.send(&get_blocks()));
+    assert_eq!(pair.delivered(), 0);
+    pair.run_until(START + Duration::from_secs(61));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::RequestLimit)), (100, 0));
+}
+
+#[test]
+fn a_peer_that_says_nothing_useful_is_reported_idle_after_each_timeout() {
     let mut pair = Pair::new(&config());
     pair.run_until(START + Duration::from_secs(3600));
     let idle = pair.log.iter().filter(|(side, action)| *side == 1 && matches!(action, Action::Idle)).count();
-    assert_eq!(idle, 1);
+    assert_eq!(idle, 3, "twenty, forty and sixty minutes");
     assert!(pair.closed(1).is_none());
 }
 
