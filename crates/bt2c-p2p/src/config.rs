@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bt2c_discovery::DiscoveryConfig;
 use bt2c_proto::{BlockHash, Height, Network};
-use bt2c_security::SecurityConfig;
+use bt2c_security::{SecurityConfig, SecurityConfigError};
 
 /// How a [`P2PManager`](crate::P2PManager) behaves.
 #[derive(Debug, Clone)]
@@ -90,6 +90,10 @@ impl P2PConfig {
     /// # Errors
     /// The first contradiction found.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.security.clone().build()?;
+        if self.discovery.network != self.network {
+            return Err(ConfigError::Networks { p2p: self.network, discovery: self.discovery.network });
+        }
         if self.max_connections == 0 {
             return Err(ConfigError::NoConnections);
         }
@@ -113,6 +117,17 @@ impl P2PConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// The limits and penalties contradict each other.
+    #[error(transparent)]
+    Security(#[from] SecurityConfigError),
+    /// Discovery would look for peers of a network that are refused.
+    #[error("the network is {p2p}, discovery's is {discovery}")]
+    Networks {
+        /// The network whose peers are taken.
+        p2p: Network,
+        /// The network whose addresses are kept.
+        discovery: Network,
+    },
     /// No connection at all.
     #[error("max_connections is 0")]
     NoConnections,
@@ -144,4 +159,33 @@ pub struct Tip {
     pub height: Height,
     /// Its hash.
     pub hash: BlockHash,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(change: impl FnOnce(&mut P2PConfig)) -> Result<(), ConfigError> {
+        let mut config = P2PConfig::for_network(Network::Devnet, BlockHash::from_bytes([1; 32]));
+        assert_eq!(config.validate(), Ok(()));
+        change(&mut config);
+        config.validate()
+    }
+
+    #[test]
+    fn each_contradiction_is_refused_by_name() {
+        assert_eq!(broken(|config| config.max_connections = 0), Err(ConfigError::NoConnections));
+        let silence = broken(|config| config.silence_timeout = config.ping_interval);
+        assert!(matches!(silence, Err(ConfigError::Silence { .. })));
+        let ping = broken(|config| config.ping_interval = Duration::from_secs(4));
+        assert!(matches!(ping, Err(ConfigError::Ping { .. })));
+        assert_eq!(broken(|config| config.send_queue_bytes = 1024), Err(ConfigError::SendQueue(1024)));
+        let security = broken(|config| config.security.ban_duration = Duration::ZERO);
+        assert_eq!(security, Err(ConfigError::Security(SecurityConfigError::NoBanDuration)));
+        let networks = broken(|config| config.discovery.network = Network::Mainnet);
+        assert_eq!(
+            networks,
+            Err(ConfigError::Networks { p2p: Network::Devnet, discovery: Network::Mainnet })
+        );
+    }
 }
