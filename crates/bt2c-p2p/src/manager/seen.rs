@@ -7,7 +7,7 @@ use lru::LruCache;
 use super::ingress::Inventory;
 use crate::peer::ConnectionId;
 
-/// Objects remembered: an hour of transactions at four a second, about 2 MiB with a few sources each.
+/// Objects remembered: an hour of transactions at four a second, about 2 MiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(16_384).expect("16384 is not 0");
 
 /// Who is known to have what. Whether an object is *valid* is not asked here: it is entered once someone who knows says
@@ -17,11 +17,22 @@ pub(crate) struct Seen {
     objects: LruCache<Inventory, Entry>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    holders: BTreeSet<ConnectionId>,
-    relayed: bool,
+/// Who has an object, until it is relayed: then it is over, and nobody needs to be remembered.
+#[derive(Debug)]
+enum Entry {
+    Waiting(BTreeSet<ConnectionId>),
+    Relayed,
 }
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self::Waiting(BTreeSet::new())
+    }
+}
+
+/// Connections remembered for one object. Peers that come and go could make it any number; one that is forgotten is sent
+/// what it has.
+const MAX_HOLDERS: usize = 256;
 
 impl Seen {
     pub(crate) fn new() -> Self {
@@ -30,7 +41,11 @@ impl Seen {
 
     /// A peer has the object.
     pub(crate) fn note(&mut self, inventory: Inventory, holder: ConnectionId) {
-        self.objects.get_or_insert_mut(inventory, Entry::default).holders.insert(holder);
+        if let Entry::Waiting(holders) = self.objects.get_or_insert_mut(inventory, Entry::default)
+            && holders.len() < MAX_HOLDERS
+        {
+            holders.insert(holder);
+        }
     }
 
     /// Marks the object as relayed to all of `to` that do not have it, and returns those; none the second time.
@@ -40,10 +55,10 @@ impl Seen {
         to: impl Iterator<Item = ConnectionId>,
     ) -> Vec<ConnectionId> {
         let entry = self.objects.get_or_insert_mut(inventory, Entry::default);
-        if std::mem::replace(&mut entry.relayed, true) {
-            return Vec::new();
+        match std::mem::replace(entry, Entry::Relayed) {
+            Entry::Waiting(holders) => to.filter(|connection| !holders.contains(connection)).collect(),
+            Entry::Relayed => Vec::new(),
         }
-        to.filter(|connection| entry.holders.insert(*connection)).collect()
     }
 }
 
@@ -61,5 +76,16 @@ mod tests {
         seen.note(object, ConnectionId(2));
         assert_eq!(seen.relay(object, all()), [ConnectionId(1), ConnectionId(3)]);
         assert!(seen.relay(object, all()).is_empty());
+        seen.note(object, ConnectionId(4));
+        assert!(matches!(seen.objects.peek(&object), Some(Entry::Relayed)));
+    }
+
+    #[test]
+    fn those_who_have_an_object_are_bounded() {
+        let mut seen = Seen::new();
+        let object = Inventory::Transaction(TxHash::from_bytes([1; 32]));
+        (0..10_000).for_each(|id| seen.note(object, ConnectionId(id)));
+        let Some(Entry::Waiting(holders)) = seen.objects.peek(&object) else { panic!("it is not relayed") };
+        assert_eq!(holders.len(), MAX_HOLDERS);
     }
 }
