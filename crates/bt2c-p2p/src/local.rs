@@ -66,6 +66,24 @@ impl Local {
 
 /// The one address to dial from: a node that listens on a specific address dials from it.
 pub(crate) fn dial_source(listen: &[SocketAddr], remote: IpAddr) -> Option<IpAddr> {
-    let usable = |ip: &IpAddr| !ip.is_unspecified() && ip.is_ipv4() == remote.is_ipv4();
+    // From loopback nothing else is reached.
+    let reaches =
+        |ip: &IpAddr| ip.is_ipv4() == remote.is_ipv4() && (!ip.is_loopback() || remote.is_loopback());
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && reaches(ip);
     listen.iter().map(SocketAddr::ip).find(usable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dials_leave_from_a_listening_address_that_reaches_the_remote() {
+        let listen: Vec<SocketAddr> =
+            ["0.0.0.0:1", "127.0.0.5:1", "[::1]:1"].map(|addr| addr.parse().unwrap()).into();
+        let from = |remote: &str| dial_source(&listen, remote.parse().unwrap()).map(|ip| ip.to_string());
+        assert_eq!(from("127.0.0.9").as_deref(), Some("127.0.0.5"));
+        assert_eq!(from("::1").as_deref(), Some("::1"));
+        assert_eq!(from("192.0.2.1"), None);
+    }
 }

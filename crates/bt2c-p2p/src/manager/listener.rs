@@ -1,6 +1,6 @@
 //! Takes connections and hands them to the actor.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ pub(super) async fn run(
                     return;
                 }
             }
+            // The connection itself failed between SYN and accept; peers can bring that about, so it costs others nothing.
+            Err(error) if is_of_one_connection(error.kind()) => tracing::debug!(%error, "not accepted"),
             Err(error) => {
                 tracing::warn!(%error, listen = %listener.local_addr(), "accept failed; backing off");
                 let wake = clock.sleep_until(clock.now() + wait);
@@ -42,4 +44,18 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// Errors that accept passes on from the connection it would have returned (accept(2)).
+const fn is_of_one_connection(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::NotConnected
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
 }
