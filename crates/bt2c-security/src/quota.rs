@@ -61,6 +61,8 @@ impl SessionQuota {
     }
 
     /// Admits an object that was pushed, announced or fetched, `bytes` long on the wire.
+    ///
+    /// Messages bunch up on the way, so a sender that paces itself keeps some of the burst in reserve.
     pub fn push(&mut self, now: Time, kind: PushKind, bytes: usize) -> PushAdmission {
         let Some(limits) = &self.0 else { return PushAdmission::Accept };
         let count = match kind {
