@@ -55,6 +55,11 @@ impl HandshakeFailure {
 }
 
 impl CloseReason {
+    /// Whether it gave way to another connection between the same two nodes.
+    pub(crate) const fn is_replaced(self) -> bool {
+        matches!(self, Self::Local(CloseCode::Replaced) | Self::Remote(CloseCode::Replaced))
+    }
+
     /// Who ended it: a closed set for metrics.
     pub const fn by(self) -> &'static str {
         match self {

@@ -129,7 +129,7 @@ impl Actor {
 
     /// Ends every connection, answers whoever waits, writes the state.
     async fn stop(mut self, mut inputs: Inputs) {
-        let snapshots = self.core.snapshots(self.now());
+        let snapshots = self.core.stop(self.now());
         self.workshop.shared.shutdown.cancel();
         while !self.tasks.is_empty() {
             let Some(note) = inputs.notes.recv().await else { break };
@@ -198,10 +198,14 @@ impl Actor {
             Note::Closed { connection, reason, fault } => {
                 self.handle.shared.metrics.count_closed(reason);
                 fault.into_iter().for_each(|offence| self.handle.shared.metrics.count_offence(offence));
+                let peer = self.core.peer_of(connection);
                 self.core.handle_closed(now, connection, reason, fault);
                 self.carry_out_all();
                 if let Some(task) = self.tasks.remove(&connection) {
-                    task.waiting.into_iter().for_each(|waiting| answer(waiting, Err(reason)));
+                    // Whoever wanted the peer has it if only this connection to it had to go.
+                    let replaced = reason.is_replaced();
+                    let other = peer.filter(|peer| replaced && self.core.connection_of(peer).is_some());
+                    task.waiting.into_iter().for_each(|waiting| answer(waiting, other.ok_or(reason)));
                 }
             }
         }

@@ -54,11 +54,16 @@ impl Core {
         let lower_is_local = self.local.peer_id < peer;
         let newcomer_stays = old == new || (new == Direction::Outbound) == lower_is_local;
         if newcomer_stays {
+            // One that is held loses against the newcomer as it would have against the incumbent.
+            if let Some(held) = self.contests.0.remove(&peer) {
+                self.actions
+                    .push_back(Action::Refuse { connection: held.newcomer, code: CloseCode::Replaced });
+            }
             self.retire(now, incumbent, CloseCode::Replaced);
             self.admit(now, newcomer, peer, hello);
             return;
         }
-        if let Some(earlier) = self.contests.0.get(&peer) {
+        if let Some(earlier) = self.contests.0.remove(&peer) {
             self.close(earlier.newcomer, CloseCode::Replaced);
         }
         if let Some(conn) = self.connections.get_mut(&newcomer) {

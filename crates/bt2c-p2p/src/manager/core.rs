@@ -12,7 +12,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -89,11 +89,12 @@ pub(crate) struct Core {
     pub(super) contests: Contests,
     /// The connections as discovery sees them.
     pub(super) view: Connected,
-    /// Identities met before, whose certificates may be out of date.
-    pub(super) met: LruCache<PeerId, ()>,
+    /// Identities met before, whose certificates may be out of date, and where they were last connected.
+    pub(super) met: LruCache<PeerId, Option<IpAddr>>,
     /// How many addresses each connection was asked for.
     pub(super) asked: BTreeMap<ConnectionId, u64>,
     next_connection: u64,
+    pub(super) stopping: bool,
     pub(super) actions: VecDeque<Action>,
 }
 
@@ -111,6 +112,7 @@ impl Core {
             met: LruCache::new(MET),
             asked: BTreeMap::new(),
             next_connection: 0,
+            stopping: false,
             actions: VecDeque::new(),
         }
     }
@@ -122,8 +124,13 @@ impl Core {
 
     /// Begins to dial.
     pub(crate) fn start(&mut self, now: Time) {
+        for ban in self.security.bans(now) {
+            if let Subject::Net(net) = &ban.subject {
+                self.discovery.ban_peer(net.addr(), ban.until);
+            }
+        }
         for peer in self.discovery.known().into_iter().filter_map(|known| known.peer) {
-            self.met.put(peer, ());
+            self.met.put(peer, None);
         }
         self.discovery.handle_timeout(now);
         self.settle(now);
@@ -187,6 +194,11 @@ impl Core {
         self.settle(now);
     }
 
+    /// Who is at the other end of a connection, if TLS got that far.
+    pub(crate) fn peer_of(&self, connection: ConnectionId) -> Option<PeerId> {
+        self.connections.get(&connection)?.peer()
+    }
+
     /// The open connection of a peer.
     pub(crate) fn connection_of(&self, peer: &PeerId) -> Option<ConnectionId> {
         self.peers.get(peer).copied()
@@ -202,8 +214,9 @@ impl Core {
         self.discovery.known()
     }
 
-    /// The state to write at a stop; to be taken before the connections are closed.
-    pub(crate) fn snapshots(&mut self, now: Time) -> Vec<(StateFile, Vec<u8>)> {
+    /// Begins a stop, before the connections are closed: nothing is dialled any more. Returns the state to write.
+    pub(crate) fn stop(&mut self, now: Time) -> Vec<(StateFile, Vec<u8>)> {
+        self.stopping = true;
         self.security.flush(now);
         self.settle(now);
         let mut files = vec![(StateFile::Peers, self.discovery.snapshot())];
@@ -222,7 +235,9 @@ impl Core {
         while let Some(action) = self.security.poll_action() {
             self.carry_out_security(action);
         }
-        while let Some(target) = self.discovery.next_dial(now, &self.view) {
+        while self.may_dial()
+            && let Some(target) = self.discovery.next_dial(now, &self.view)
+        {
             self.dial_target(now, target);
         }
         while let Some(action) = self.discovery.poll_action() {
@@ -246,3 +261,6 @@ impl Core {
 
 /// Identities remembered as met.
 const MET: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not 0");
+
+#[cfg(test)]
+mod tests;

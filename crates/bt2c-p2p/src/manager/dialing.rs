@@ -28,6 +28,11 @@ impl Core {
         Ok(connection)
     }
 
+    /// Whether discovery is asked whom to dial: while nothing stops, and there is room.
+    pub(super) fn may_dial(&self) -> bool {
+        !self.stopping && self.connections.len() < slots::table_limit(&self.config)
+    }
+
     fn dial(&mut self, addr: PeerAddr, target: Option<Target>) -> ConnectionId {
         let remote = addr.socket_addr();
         let connection = self.new_connection(Conn {
@@ -52,7 +57,7 @@ impl Core {
     pub(super) fn dial_target(&mut self, now: Time, target: bt2c_discovery::DialTarget) {
         let banned = self.security.is_banned(now, target.addr.ip()).is_some()
             || target.pin.is_some_and(|peer| self.security.is_peer_banned(now, &peer).is_some());
-        if banned || self.connections.len() >= slots::table_limit(&self.config) {
+        if banned {
             return self.discovery.handle_dial_failed(now, target.addr);
         }
         let addr = PeerAddr { pin: target.pin, ..target.addr.into() };

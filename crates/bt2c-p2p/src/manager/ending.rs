@@ -68,9 +68,13 @@ impl Core {
             }
         }
         if let State::Open { peer, listens } = &conn.state {
-            listens.iter().for_each(|addr| {
+            let same = |(id, other): (&ConnectionId, &Conn)| {
+                *id != connection
+                    && matches!(&other.state, State::Open { listens: also, .. } if also == listens)
+            };
+            if let Some(addr) = listens.as_ref().filter(|_| !self.connections.iter().any(same)) {
                 self.view.inbound.remove(addr);
-            });
+            }
             if self.peers.get(peer) == Some(&connection) {
                 self.peers.remove(peer);
                 self.view.peers.remove(peer);
@@ -83,16 +87,23 @@ impl Core {
         let honest =
             !matches!(reason, CloseReason::Local(CloseCode::Protocol | CloseCode::Banned | CloseCode::Rate));
         match (&conn.state, conn.target) {
-            (State::Open { .. }, _) => self.discovery.handle_disconnected(now, addr, honest),
-            _ if reason == CloseReason::Local(CloseCode::SelfConnection) => {
-                self.discovery.handle_self(now, addr)
-            }
-            (State::Secured { peer, .. } | State::Held { peer, .. }, Some(target))
-                if target.feeler && honest =>
+            (State::Open { .. }, _) => return self.discovery.handle_disconnected(now, addr, honest),
+            // That is how we end a feeler that found what it was sent for.
+            (State::Secured { peer, .. }, Some(target))
+                if target.feeler && reason == CloseReason::Local(CloseCode::Pruned) =>
             {
-                self.discovery.handle_answered(now, target.addr, *peer);
+                return self.discovery.handle_answered(now, target.addr, *peer);
             }
             (_, Some(target)) => self.discovery.handle_dial_failed(now, target.addr),
+            (_, None) => {}
+        }
+        use CloseCode::{Genesis, Network, SelfConnection};
+        match reason {
+            CloseReason::Local(SelfConnection) => self.discovery.handle_self(now, addr),
+            // A node of another network is of no use, whichever of us noticed.
+            CloseReason::Local(Network | Genesis) | CloseReason::Remote(Network | Genesis) => {
+                self.discovery.remove_peer(now, addr);
+            }
             _ => {}
         }
     }

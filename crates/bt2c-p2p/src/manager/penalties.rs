@@ -26,6 +26,15 @@ impl Core {
         self.settle(now);
     }
 
+    /// A layer above judged what a peer sent; it may have left meanwhile, which saves it nothing.
+    pub(crate) fn handle_judged(&mut self, now: Time, peer: PeerId, offence: Offence, evidence: &str) {
+        let open = self.connection_of(&peer).and_then(|connection| self.connections.get(&connection)?.remote);
+        let ip = open.map(|addr| addr.ip()).or_else(|| self.met.peek(&peer).copied().flatten());
+        let Some(ip) = ip else { return };
+        self.security.report(now, ip, Some(peer), offence, evidence);
+        self.settle(now);
+    }
+
     /// A peer's standing, for people.
     pub(crate) fn score(&self, now: Time, peer: &PeerId) -> i32 {
         self.security.score(now, peer)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bt2c_proto::{CloseCode, Hello, IpUnit, Network, PeerId, Subnet, Time, Version, is_global};
+use bt2c_proto::{CloseCode, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global};
 use bt2c_security::Attempt;
 
 use super::{
@@ -60,11 +60,13 @@ impl Core {
         if over { Err(CloseCode::Full) } else { Ok(()) }
     }
 
-    /// Whether the limits on groups of addresses do not count this one: it is allow-listed, or it is not global and
-    /// this is no main network.
+    /// Whether the limits on groups of addresses do not count this one: it is allow-listed, the operator named it, or it
+    /// is not global and this is no main network.
     fn is_exempt(&self, ip: IpAddr) -> bool {
         let local = self.config.network != Network::Mainnet && !is_global(ip);
-        local || self.security.is_allowed(ip, None)
+        let discovery = &self.config.discovery;
+        let mut named = discovery.connect.iter().chain(&discovery.seeds);
+        local || self.security.is_allowed(ip, None) || named.any(|addr| addr.host == Host::Ip(ip))
     }
 
     /// TLS is done: who is it, and may it go on? `Ok` is what the session works under.
@@ -104,13 +106,17 @@ impl Core {
         }
         let conn = self.connections.get_mut(&connection).ok_or(gone)?;
         conn.state = State::Secured { peer: parsed.peer_id, label: parsed.label };
+        // A feeler has learnt what it was sent for. A hello would make the other side choose between two connections.
+        if conn.is_feeler() && self.peers.contains_key(&parsed.peer_id) {
+            return Err(CloseReason::Local(CloseCode::Pruned));
+        }
         let mut quota = || self.security.session_quota(now, ip, Some(&parsed.peer_id));
         Ok(Quotas { incoming: quota(), pace: quota() })
     }
 
     /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.
     pub(crate) fn handle_hello(&mut self, now: Time, connection: ConnectionId, hello: Box<Hello>) {
-        let Some(conn) = self.connections.get(&connection) else { return };
+        let Some(conn) = self.connections.get(&connection).filter(|conn| !conn.closing) else { return };
         let State::Secured { peer, label } = &conn.state else { return };
         let (peer, direction) = (*peer, conn.direction);
         let verdict = if label.as_ref() == Some(&hello.node_id) && hello.node_id.may_be_used_by(&peer) {
@@ -120,14 +126,9 @@ impl Core {
         };
         let feeler = conn.is_feeler();
         match (verdict, self.peers.get(&peer)) {
-            (Err(code), _) => {
-                if matches!(code, CloseCode::Network | CloseCode::Genesis) {
-                    self.forget_foreign(now, connection);
-                }
-                self.actions.push_back(Action::Refuse { connection, code });
-            }
+            (Err(code), _) => self.actions.push_back(Action::Refuse { connection, code }),
             (Ok(()), _) if feeler => {
-                self.met.put(peer, ());
+                self.met.get_or_insert(peer, || None);
                 self.close(connection, CloseCode::Pruned);
             }
             (Ok(()), Some(&incumbent)) => self.settle_duplicate(now, peer, incumbent, connection, hello),
@@ -151,24 +152,17 @@ impl Core {
             .values()
             .filter(|conn| conn.is_open() && conn.direction == Direction::Outbound)
             .count();
-        // Strangers cannot take the slots that we want to fill ourselves.
+        // Strangers cannot take the slots that we want to fill ourselves; a small node keeps half of its slots for them.
+        let most = self.config.max_connections;
         let reserved = match direction {
-            Direction::Inbound => self.config.discovery.outbound_wanted.saturating_sub(outbound),
+            Direction::Inbound => {
+                self.config.discovery.outbound_wanted.min(most / 2).saturating_sub(outbound)
+            }
             Direction::Outbound => 0,
         };
         let is_new = !self.peers.contains_key(&peer);
-        let limit = self.config.max_connections.saturating_sub(reserved).max(1);
+        let limit = most - reserved;
         if is_new && self.peers.len() >= limit { Err(CloseCode::Full) } else { Ok(()) }
-    }
-
-    /// A node of another network is no use at an address that discovery would dial again.
-    fn forget_foreign(&mut self, now: Time, connection: ConnectionId) {
-        let conn = self.connections.get(&connection);
-        if let Some(addr) =
-            conn.filter(|conn| conn.direction == Direction::Outbound).and_then(|conn| conn.remote)
-        {
-            self.discovery.remove_peer(now, addr);
-        }
     }
 
     pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, peer: PeerId, hello: Box<Hello>) {
@@ -183,7 +177,7 @@ impl Core {
         self.peers.insert(peer, connection);
         self.view.peers.insert(peer);
         self.view.inbound.extend(listens);
-        self.met.put(peer, ());
+        self.met.put(peer, Some(remote.ip()));
         match (direction, listens) {
             (Direction::Outbound, _) => self.discovery.handle_connected(now, remote, peer),
             (Direction::Inbound, Some(addr)) => self.discovery.handle_inbound(now, addr.ip(), addr.port()),

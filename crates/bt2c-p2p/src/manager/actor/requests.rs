@@ -31,9 +31,7 @@ impl Actor {
             }
             Request::Report { peer, offence, evidence } => {
                 self.handle.shared.metrics.count_offence(offence);
-                if let Some(connection) = self.core.connection_of(&peer) {
-                    self.core.handle_report(now, connection, offence, &evidence);
-                }
+                self.core.handle_judged(now, peer, offence, &evidence);
             }
             Request::Peers { reply } => answer(reply, self.peers(now)),
             Request::Known { reply } => answer(reply, self.core.known()),

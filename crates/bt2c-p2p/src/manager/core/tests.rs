@@ -1,0 +1,387 @@
+use std::time::Duration;
+
+use bt2c_proto::{BlockHash, Height, Hello, Network, NodeId, Text, Version};
+use bt2c_security::{Credentials, Offence, fixtures};
+
+use super::*;
+use crate::reason::HandshakeFailure;
+
+const NOW: Time = Time::from_secs(1_712_352_000);
+const GENESIS: BlockHash = BlockHash::from_bytes([1; 32]);
+
+/// A core and whom it meets. Node 0 is the core's own; peers are numbered by their PeerId, which makes the core the
+/// second lowest: peer 1 is below it, all others above.
+struct Lab {
+    now: Time,
+    core: Core,
+    nodes: Vec<Credentials>,
+}
+
+impl Lab {
+    fn new(change: impl FnOnce(&mut P2PConfig)) -> Self {
+        let mut nodes: Vec<_> =
+            (0..8).map(|i| Credentials::issue(fixtures::identity(i), None, NOW).unwrap()).collect();
+        nodes.sort_by_key(Credentials::peer_id);
+        nodes.swap(0, 1);
+        let mut config = P2PConfig::for_network(Network::Mainnet, GENESIS);
+        change(&mut config);
+        let local = Local::new(&config, nodes[0].peer_id(), nodes[0].node_id().clone(), &[]);
+        let mut core = Core::new(Arc::new(config), Arc::new(local), [7; 32]);
+        core.start(NOW);
+        Self { now: NOW, core, nodes }
+    }
+
+    fn peer(&self, node: usize) -> PeerId {
+        self.nodes[node].peer_id()
+    }
+
+    fn hello(&self, node: usize) -> Box<Hello> {
+        Box::new(Hello {
+            version: Version::CURRENT,
+            node_id: self.nodes[node].node_id().clone(),
+            block_height: Height::GENESIS,
+            last_block_hash: None,
+            network: Some(Text::cut("mainnet")),
+            genesis_hash: Some(GENESIS),
+            listen_port: None,
+            user_agent: None,
+            features: Some(Vec::new()),
+            limits: None,
+            your_addr: None,
+        })
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.core.poll_action()).collect()
+    }
+
+    /// Accepts a connection, up to TLS.
+    fn accept(&mut self, node: usize) -> ConnectionId {
+        let remote = SocketAddr::from(([8, 8, u8::try_from(node).unwrap(), 1], 50_000));
+        let connection = self.core.handle_accept(self.now, remote).unwrap();
+        self.secure(connection, remote, node).unwrap();
+        connection
+    }
+
+    /// Dials a node, up to TLS.
+    fn dial(&mut self, node: usize) -> ConnectionId {
+        let remote = SocketAddr::from(([9, u8::try_from(node).unwrap(), 9, 1], 8338));
+        let connection = self.core.connect(self.now, remote.into()).unwrap();
+        self.secure(connection, remote, node).unwrap();
+        connection
+    }
+
+    fn secure(&mut self, id: ConnectionId, remote: SocketAddr, node: usize) -> Result<(), CloseReason> {
+        let certificate = self.nodes[node].certificate_der().to_vec();
+        self.core.handle_secured(self.now, id, remote, &certificate).map(drop)
+    }
+
+    fn greet(&mut self, connection: ConnectionId, node: usize) -> Vec<Action> {
+        let hello = self.hello(node);
+        self.core.handle_hello(self.now, connection, hello);
+        self.actions()
+    }
+
+    fn refusal(&mut self, node: usize, change: impl FnOnce(&mut Hello)) -> Option<CloseCode> {
+        let connection = self.accept(node);
+        let mut hello = self.hello(node);
+        change(&mut hello);
+        self.core.handle_hello(self.now, connection, hello);
+        let code = self.actions().into_iter().find_map(|action| match action {
+            Action::Refuse { code, .. } => Some(code),
+            _ => None,
+        });
+        let reason = CloseReason::Local(code.unwrap_or(CloseCode::Shutdown));
+        self.core.handle_closed(self.now, connection, reason, None);
+        code
+    }
+
+    fn open_of(&self, node: usize) -> Option<ConnectionId> {
+        self.core.connection_of(&self.peer(node))
+    }
+
+    /// Every peer has at most one open connection, and the index knows it.
+    fn check(&self) {
+        let open: Vec<_> = self.core.connections.iter().filter(|(_, conn)| conn.is_open()).collect();
+        assert_eq!(open.len(), self.core.peers.len());
+        assert!(open.iter().all(|(id, conn)| self.core.peers[&conn.peer().unwrap()] == **id));
+    }
+}
+
+fn admits(actions: &[Action], connection: ConnectionId) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Admit { connection: id, .. } if *id == connection))
+}
+
+fn refuses(actions: &[Action], connection: ConnectionId, with: CloseCode) -> bool {
+    let refuses = |action: &Action| matches!(action, Action::Refuse { connection: id, code } if *id == connection && *code == with);
+    actions.iter().any(refuses)
+}
+
+fn probes(actions: &[Action], connection: ConnectionId) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Probe { connection: id } if *id == connection))
+}
+
+#[test]
+fn a_hello_is_refused_by_the_first_rule_it_breaks() {
+    let mut lab = Lab::new(|_| {});
+    assert_eq!(lab.refusal(2, |_| {}), None);
+    let stolen: NodeId = lab.nodes[3].node_id().clone();
+    let other_genesis = BlockHash::from_bytes([2; 32]);
+    assert_eq!(lab.refusal(2, |hello| hello.version = "2".parse().unwrap()), Some(CloseCode::Version));
+    assert_eq!(lab.refusal(2, |hello| hello.network = Some(Text::cut("testnet"))), Some(CloseCode::Network));
+    assert_eq!(lab.refusal(2, |hello| hello.genesis_hash = Some(other_genesis)), Some(CloseCode::Genesis));
+    assert_eq!(lab.refusal(2, |hello| hello.node_id = stolen), Some(CloseCode::Label));
+    assert_eq!(lab.refusal(2, |hello| hello.node_id = "other".parse().unwrap()), Some(CloseCode::Label));
+    let silent = |hello: &mut Hello| (hello.network, hello.genesis_hash) = (None, None);
+    assert_eq!(lab.refusal(2, silent), None, "a base peer names neither");
+}
+
+#[test]
+fn the_connection_that_the_lower_dialled_stays_whatever_the_order_of_hellos() {
+    for node in [1, 2] {
+        // Node 1 is below us: the connection it dialled stays. Node 2 is above: ours does.
+        for inbound_first in [true, false] {
+            let mut lab = Lab::new(|_| {});
+            let (inbound, outbound) = (lab.accept(node), lab.dial(node));
+            let (first, second) = if inbound_first { (inbound, outbound) } else { (outbound, inbound) };
+            let stays = if node == 1 { inbound } else { outbound };
+            assert!(admits(&lab.greet(first, node), first));
+            let actions = lab.greet(second, node);
+            if second == stays {
+                assert!(admits(&actions, second));
+            } else {
+                assert!(probes(&actions, first));
+                lab.core.handle_probe_answered(NOW, first);
+                assert!(refuses(&lab.actions(), second, CloseCode::Replaced));
+            }
+            assert_eq!(lab.open_of(node), Some(stays));
+            lab.check();
+        }
+    }
+}
+
+#[test]
+fn of_one_direction_the_newer_stays_and_the_older_is_told() {
+    let mut lab = Lab::new(|_| {});
+    let (old, new) = (lab.accept(2), lab.accept(2));
+    lab.greet(old, 2);
+    let actions = lab.greet(new, 2);
+    assert!(admits(&actions, new));
+    let told = |action: &Action| matches!(action, Action::Close { connection, code: CloseCode::Replaced } if *connection == old);
+    assert!(actions.iter().any(told));
+    lab.core.handle_closed(NOW, old, CloseReason::Local(CloseCode::Replaced), None);
+    assert_eq!(lab.open_of(2), Some(new));
+    assert!(lab.actions().iter().all(|action| !matches!(action, Action::Down { .. })), "its end was told");
+}
+
+#[test]
+fn an_incumbent_without_a_sign_of_life_gives_way() {
+    let mut lab = Lab::new(|_| {});
+    let ghost = lab.dial(2);
+    lab.greet(ghost, 2);
+    let back = lab.accept(2);
+    assert!(probes(&lab.greet(back, 2), ghost));
+    lab.now = lab.core.poll_timeout().unwrap().max(NOW + Duration::from_secs(8));
+    lab.core.handle_timeout(lab.now);
+    let actions = lab.actions();
+    let down = actions.iter().position(|action| matches!(action, Action::Down { .. })).unwrap();
+    let up = actions.iter().position(|action| matches!(action, Action::Admit { .. })).unwrap();
+    assert!(down < up, "the end of one is told before the beginning of the other");
+    assert_eq!(lab.open_of(2), Some(back));
+    lab.check();
+}
+
+#[test]
+fn an_incumbent_that_ends_while_it_is_probed_gives_way_at_once() {
+    let mut lab = Lab::new(|_| {});
+    let ghost = lab.dial(2);
+    lab.greet(ghost, 2);
+    let back = lab.accept(2);
+    lab.greet(back, 2);
+    lab.core.handle_closed(NOW, ghost, CloseReason::Ended, None);
+    assert!(admits(&lab.actions(), back));
+    lab.check();
+}
+
+#[test]
+fn a_held_newcomer_is_let_go_when_its_incumbent_is_replaced() {
+    let mut lab = Lab::new(|_| {});
+    let first = lab.dial(2);
+    lab.greet(first, 2);
+    let held = lab.accept(2);
+    lab.greet(held, 2);
+    // A second dial of ours: same direction as the incumbent.
+    let remote = SocketAddr::from(([9, 9, 9, 9], 8338));
+    let second = lab.core.connect(NOW, remote.into()).unwrap();
+    lab.secure(second, remote, 2).unwrap();
+    let actions = lab.greet(second, 2);
+    assert!(admits(&actions, second) && refuses(&actions, held, CloseCode::Replaced));
+    lab.core.handle_closed(NOW, first, CloseReason::Local(CloseCode::Replaced), None);
+    lab.core.handle_timeout(NOW + Duration::from_secs(60));
+    assert_eq!(lab.open_of(2), Some(second));
+    lab.check();
+}
+
+#[test]
+fn a_hello_on_a_connection_that_is_being_closed_changes_nothing() {
+    let mut lab = Lab::new(|_| {});
+    let incumbent = lab.accept(2);
+    lab.greet(incumbent, 2);
+    let banned = lab.accept(2);
+    lab.core.close(banned, CloseCode::Banned);
+    lab.actions();
+    assert!(lab.greet(banned, 2).is_empty());
+    assert_eq!(lab.open_of(2), Some(incumbent));
+}
+
+/// Has a peer come in that says where it listens, and returns the feeler that is sent there.
+fn feeler(lab: &mut Lab) -> (ConnectionId, SocketAddr) {
+    let inbound = lab.accept(2);
+    let mut hello = lab.hello(2);
+    hello.listen_port = std::num::NonZeroU16::new(8338);
+    lab.core.handle_hello(NOW, inbound, hello);
+    let dialled = lab.actions().into_iter().find_map(|action| match action {
+        Action::Dial { connection, addr } => Some((connection, addr.socket_addr().unwrap())),
+        _ => None,
+    });
+    dialled.expect("whoever dials us is checked at the address it names")
+}
+
+#[test]
+fn a_feeler_to_a_connected_peer_ends_before_any_hello() {
+    let mut lab = Lab::new(|_| {});
+    let (feeler, addr) = feeler(&mut lab);
+    let pruned = CloseReason::Local(CloseCode::Pruned);
+    assert_eq!(lab.secure(feeler, addr, 2), Err(pruned));
+    lab.core.handle_closed(NOW, feeler, pruned, None);
+    let known = lab.core.known();
+    assert_eq!(known.iter().find(|known| known.addr == addr).unwrap().peer, Some(lab.peer(2)));
+}
+
+#[test]
+fn a_feeler_that_meets_another_network_leaves_nothing_behind() {
+    let mut lab = Lab::new(|_| {});
+    let (feeler, addr) = feeler(&mut lab);
+    lab.secure(feeler, addr, 3).unwrap();
+    let mut hello = lab.hello(3);
+    hello.network = Some(Text::cut("testnet"));
+    lab.core.handle_hello(NOW, feeler, hello);
+    assert!(refuses(&lab.actions(), feeler, CloseCode::Network));
+    lab.core.handle_closed(NOW, feeler, CloseReason::Local(CloseCode::Network), None);
+    assert!(lab.core.known().iter().all(|known| known.addr != addr));
+}
+
+#[test]
+fn a_full_node_refuses_strangers_but_keeps_slots_for_its_own_dials() {
+    let mut lab = Lab::new(|config| config.max_connections = 4);
+    for node in [2, 3] {
+        let connection = lab.accept(node);
+        assert!(admits(&lab.greet(connection, node), connection));
+    }
+    let stranger = lab.accept(4);
+    assert!(refuses(&lab.greet(stranger, 4), stranger, CloseCode::Full));
+    let wanted = lab.dial(5);
+    assert!(admits(&lab.greet(wanted, 5), wanted));
+}
+
+#[test]
+fn inbound_limits_count_ips_subnets_and_handshakes() {
+    let mut lab = Lab::new(|_| {});
+    let mut accept = |last: u8| {
+        let remote = SocketAddr::from(([8, 8, 8, last], 50_000));
+        let id = lab.core.handle_accept(NOW, remote)?;
+        Ok::<_, CloseCode>((id, remote))
+    };
+    let (first, remote) = accept(1).unwrap();
+    accept(1).unwrap();
+    assert_eq!(accept(1).err(), Some(CloseCode::Full), "two handshakes an IP");
+    for last in 2..6 {
+        accept(last).unwrap();
+        accept(last).unwrap();
+    }
+    assert_eq!(accept(6).err(), Some(CloseCode::Full), "ten connections a /24");
+    lab.core.handle_closed(NOW, first, CloseReason::Ended, None);
+    lab.core.handle_accept(NOW, remote).unwrap();
+}
+
+#[test]
+fn whom_the_operator_named_is_no_stranger() {
+    let seed: PeerAddr = "8.8.8.8:8338".parse().unwrap();
+    let mut lab = Lab::new(|config| config.discovery.seeds.push(seed));
+    for port in 0..5 {
+        lab.core.handle_accept(NOW, SocketAddr::from(([8, 8, 8, 8], 50_000 + port))).unwrap();
+    }
+}
+
+#[test]
+fn a_verdict_after_the_peer_left_costs_it_the_same() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    lab.core.handle_closed(NOW, connection, CloseReason::Ended, None);
+    let peer = lab.peer(2);
+    lab.core.handle_judged(NOW, peer, Offence::InvalidBlock, "block 7");
+    let bans = lab.core.parts().0.bans(NOW);
+    assert_eq!(bans.len(), 2, "its IP and its identity: {bans:?}");
+    let remote = SocketAddr::from(([8, 8, 2, 1], 1));
+    assert_eq!(lab.core.handle_accept(NOW, remote), Err(CloseCode::Banned));
+}
+
+#[test]
+fn a_ban_closes_what_it_matches_and_keeps_the_identity_out_from_elsewhere() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    let peer = lab.peer(2);
+    lab.core.ban(NOW, peer.into(), None, "operator").unwrap();
+    let closes = |action: &Action| matches!(action, Action::Close { code: CloseCode::Banned, .. });
+    assert!(lab.actions().iter().any(closes));
+    let remote = SocketAddr::from(([9, 9, 9, 9], 50_000));
+    let again = lab.core.handle_accept(NOW, remote).unwrap();
+    assert_eq!(lab.secure(again, remote, 2), Err(CloseReason::Local(CloseCode::Banned)));
+}
+
+#[test]
+fn ourselves_and_other_keys_than_the_pinned_are_turned_away_after_tls() {
+    let mut lab = Lab::new(|_| {});
+    let remote: SocketAddr = "9.9.9.9:8338".parse().unwrap();
+    let own = lab.core.connect(NOW, remote.into()).unwrap();
+    assert_eq!(lab.secure(own, remote, 0), Err(CloseReason::Local(CloseCode::SelfConnection)));
+    let pinned = PeerAddr { pin: Some(lab.peer(3)), ..remote.into() };
+    let other = lab.core.connect(NOW, pinned).unwrap();
+    let expected = CloseReason::Handshake(HandshakeFailure::Pin);
+    assert_eq!(lab.secure(other, remote, 2), Err(expected));
+}
+
+#[test]
+fn five_faults_of_the_remote_in_ten_minutes_ban_it_and_refusals_of_ours_do_not() {
+    let mut lab = Lab::new(|_| {});
+    for _ in 0..20 {
+        assert_eq!(lab.refusal(2, |hello| hello.network = Some(Text::cut("x"))), Some(CloseCode::Network));
+    }
+    assert!(lab.core.parts().0.bans(NOW).is_empty());
+    let remote = SocketAddr::from(([8, 8, 8, 8], 50_000));
+    for _ in 0..5 {
+        let connection = lab.core.handle_accept(NOW, remote).unwrap();
+        let reason = CloseReason::Handshake(HandshakeFailure::Tls);
+        lab.core.handle_closed(NOW, connection, reason, Some(Offence::BadTls));
+    }
+    assert_eq!(lab.core.handle_accept(NOW, remote), Err(CloseCode::Banned));
+}
+
+#[test]
+fn a_stopping_core_dials_nobody() {
+    let seed: PeerAddr = "8.8.8.8:8338".parse().unwrap();
+    let mut lab = Lab::new(|config| config.discovery.seeds.push(seed));
+    let dials = |actions: Vec<Action>| {
+        actions.into_iter().find_map(|action| match action {
+            Action::Dial { connection, .. } => Some(connection),
+            _ => None,
+        })
+    };
+    let first = dials(lab.actions()).expect("the seed is dialled");
+    assert!(lab.core.stop(NOW).iter().any(|(file, _)| *file == StateFile::Peers));
+    lab.core.handle_closed(NOW, first, CloseReason::Local(CloseCode::Shutdown), None);
+    lab.core.handle_timeout(NOW + Duration::from_secs(600));
+    assert_eq!(dials(lab.actions()), None);
+}
