@@ -1,0 +1,59 @@
+//! Calls that change nothing.
+
+use axum::{
+    Json,
+    extract::{Path, State as Extract},
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
+use bt2c_proto::{BlockHash, Height, limits::MAX_INTEGER};
+
+use super::{
+    ApiError, State,
+    views::{BanView, KnownPeerView, PeerView, StatusView},
+};
+
+/// `GET /status`.
+pub(super) async fn status(Extract(state): Extract<State>) -> Json<StatusView> {
+    Json(state.node.status().await)
+}
+
+/// `GET /peers`.
+pub(super) async fn peers(Extract(state): Extract<State>) -> Json<Vec<PeerView>> {
+    let now = state.node.now();
+    Json(state.node.p2p().peers().await.iter().map(|info| PeerView::new(info, now)).collect())
+}
+
+/// `GET /peers/known`.
+pub(super) async fn known_peers(Extract(state): Extract<State>) -> Json<Vec<KnownPeerView>> {
+    Json(state.node.p2p().known_peers().await.into_iter().map(KnownPeerView::from).collect())
+}
+
+/// `GET /bans`.
+pub(super) async fn bans(Extract(state): Extract<State>) -> Json<Vec<BanView>> {
+    Json(state.node.p2p().bans().await.iter().map(BanView::from).collect())
+}
+
+/// `GET /blocks/{height or hash}`: the canonical form, as stored.
+pub(super) async fn block(
+    Extract(state): Extract<State>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let found = match (id.parse::<BlockHash>(), id.parse::<u64>()) {
+        (Ok(hash), _) => state.node.block(hash).await,
+        (_, Ok(height)) if height <= MAX_INTEGER => state.node.block_at(Height::new(height)).await,
+        _ => {
+            return Err(ApiError::bad_request("blocks are named by a height or by 64 lower-case hex digits"));
+        }
+    };
+    let bytes = found
+        .map_err(|error| ApiError::internal(error.to_string()))?
+        .ok_or_else(|| ApiError::not_found("no such block on this node"))?;
+    Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
+    let text = state.node.metrics_text();
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,132 @@
+//! Work on the stored chain of a node that does not run: check, export, import, generate.
+
+mod verify;
+
+use std::{
+    io::{BufRead, Write},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use bt2c_p2p::env::{Clock, Disk, RealClock, RealDisk};
+use bt2c_proto::Genesis;
+use bt2c_security::{Identity, fixtures};
+use bt2c_sync::{
+    BlockRef, ChainStore, DiskStore, Generate, ImportSummary, ValidatorSchedule, export_chain, import_chain,
+};
+
+use crate::{
+    config::NodeConfig,
+    genesis::{self, DEVNET_VALIDATORS},
+    home::{CHAIN_DIR, HomeLock},
+    node::store_config,
+};
+
+/// A stored chain, held for itself: no node can start on it meanwhile.
+pub(crate) struct Workbench {
+    store: DiskStore,
+    schedule: ValidatorSchedule,
+    dir: PathBuf,
+    _home: HomeLock,
+}
+
+impl Workbench {
+    /// Opens the chain of a data directory, which must have one.
+    pub(crate) fn open(home: &Path, config: &NodeConfig, genesis: Genesis) -> Result<Self> {
+        if !home.join(CHAIN_DIR).is_dir() {
+            bail!("{} holds no chain: name the node's directory with --data-dir", home.display());
+        }
+        Self::open_or_create(home, config, genesis)
+    }
+
+    /// Opens the chain of a data directory, or begins one.
+    pub(crate) fn open_or_create(home: &Path, config: &NodeConfig, genesis: Genesis) -> Result<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let lock = HomeLock::take(&*disk, home)?;
+        genesis::remember(&*disk, home, &genesis)?;
+        let dir = home.join(CHAIN_DIR);
+        let store = DiskStore::open(disk, &dir, &genesis.block(), store_config(config))?;
+        Ok(Self { store, schedule: ValidatorSchedule::new(genesis)?, dir, _home: lock })
+    }
+
+    pub(crate) fn store(&self) -> &dyn ChainStore {
+        &self.store
+    }
+
+    pub(crate) const fn genesis(&self) -> &Genesis {
+        self.schedule.parameters()
+    }
+
+    /// Bytes that the chain takes on disk.
+    pub(crate) fn size(&self) -> Result<u64> {
+        let mut sum = 0;
+        for entry in
+            std::fs::read_dir(&self.dir).with_context(|| format!("cannot list {}", self.dir.display()))?
+        {
+            sum += entry?.metadata()?.len();
+        }
+        Ok(sum)
+    }
+
+    /// Writes the main chain, genesis block first; tells how many blocks are written.
+    pub(crate) fn export(&self, out: &mut dyn Write, progress: impl FnMut(u64)) -> Result<u64> {
+        Ok(export_chain(&self.store, out, progress)?)
+    }
+
+    /// Checks and stores blocks; tells how many lines are done.
+    pub(crate) fn import(&self, input: &mut dyn BufRead, progress: impl FnMut(u64)) -> Result<ImportSummary> {
+        let now = RealClock::new().now();
+        Ok(import_chain(&self.store, &self.schedule, input, now, threads(), progress)?)
+    }
+
+    /// Appends blocks in the next slots of the published keys; tells how many are stored.
+    pub(crate) fn generate(
+        &self,
+        blocks: u64,
+        transactions: usize,
+        progress: impl FnMut(u64),
+    ) -> Result<BlockRef> {
+        let identities: Vec<Identity> = (0..DEVNET_VALIDATORS).map(fixtures::devnet_validator).collect();
+        let is_ours = |address| identities.iter().any(|identity| identity.address() == address);
+        if !self.genesis().validators().iter().any(|validator| is_ours(validator.address())) {
+            bail!(
+                "blocks are generated with the devnet's published keys, and none of them is a validator of this {}",
+                self.genesis().network()
+            );
+        }
+        let now = RealClock::new().now();
+        let generate = Generate { identities: &identities, blocks, transactions, now, threads: threads() };
+        Ok(generate.run(&self.store, &self.schedule, progress)?)
+    }
+}
+
+/// Threads to check and sign on.
+fn threads() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Maps on all processors, keeping the order.
+fn parallel<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let share = items.len().div_ceil(threads().get()).max(1);
+    thread::scope(|scope| {
+        let shares =
+            items.chunks(share).map(|share| scope.spawn(|| share.iter().map(&map).collect::<Vec<_>>()));
+        let running: Vec<_> = shares.collect();
+        running.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parallel_work_keeps_its_order() {
+        let items: Vec<u32> = (0..1000).collect();
+        assert_eq!(parallel(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert!(parallel(&[] as &[u32], |item| *item).is_empty());
+    }
+}

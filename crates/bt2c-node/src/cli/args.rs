@@ -1,0 +1,468 @@
+//! The command line as clap sees it: every command, flag and example, and nothing that acts.
+
+use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+
+use bt2c_proto::{Address, Network, NodeId, PeerAddr};
+use bt2c_security::Subject;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ApiAddr, LogFormat, parse_duration};
+
+/// A BT2C node, and everything to run and look after one.
+#[derive(Debug, Parser)]
+#[command(name = "bt2c-node", version, about, max_term_width = 110)]
+#[command(
+    after_help = "Start here:\n  bt2c-node devnet                     four nodes on this machine, for a minute\n  \
+    bt2c-node run --network devnet       one node\n  bt2c-node status                     how it is doing"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run several real nodes on this machine, with block production
+    #[command(after_help = "Example:\n  bt2c-node devnet --nodes 6 --block-time 3s --duration 5m")]
+    Devnet(DevnetArgs),
+    /// Run a node until it is told to stop
+    #[command(
+        after_help = "Example:\n  bt2c-node run --network devnet --data-dir ./node1 --connect 127.0.0.1:8336"
+    )]
+    Run(Box<RunArgs>),
+    /// Show this node's identity; make one if there is none
+    #[command(after_help = "Example:\n  bt2c-node id --public-key > validator.pub")]
+    Id(IdArgs),
+    /// Show how the running node is doing
+    #[command(after_help = "Example:\n  bt2c-node status --json | jq .height")]
+    Status(QueryArgs),
+    /// List the peers of the running node
+    #[command(after_help = "Example:\n  bt2c-node peers --known")]
+    Peers(PeersArgs),
+    /// List whom the running node has banned
+    #[command(after_help = "Example:\n  bt2c-node bans --json")]
+    Bans(QueryArgs),
+    /// Ban an IP, a network or a PeerId
+    #[command(after_help = "Example:\n  bt2c-node ban 192.0.2.0/24 --for 12h --reason \"port scans\"")]
+    Ban(BanArgs),
+    /// Lift a ban
+    #[command(after_help = "Example:\n  bt2c-node unban 192.0.2.0/24")]
+    Unban(SubjectArgs),
+    /// Never limit or ban a subject, until the node stops
+    #[command(
+        after_help = "Example:\n  bt2c-node allow 198.51.100.7\n\nTo keep it over a restart, set `allow` in the configuration."
+    )]
+    Allow(SubjectArgs),
+    /// Take an exemption back
+    #[command(after_help = "Example:\n  bt2c-node disallow 198.51.100.7")]
+    Disallow(SubjectArgs),
+    /// Connect the running node to a peer
+    #[command(after_help = "Example:\n  bt2c-node connect 192.0.2.1:8338")]
+    Connect(ConnectArgs),
+    /// Disconnect the running node from a peer
+    #[command(after_help = "Example:\n  bt2c-node disconnect 3fa94c07")]
+    Disconnect(DisconnectArgs),
+    /// Send transactions
+    #[command(subcommand)]
+    Tx(TxCommand),
+    /// Look at, check, move or make the chain of a node that is not running
+    #[command(subcommand)]
+    Chain(ChainCommand),
+    /// Make or show a genesis
+    #[command(subcommand)]
+    Genesis(GenesisCommand),
+    /// Check or print configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `devnet`
+#[derive(Debug, Args)]
+pub(crate) struct DevnetArgs {
+    /// How many nodes, on 127.0.0.1, 127.0.0.2, …
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) nodes: u8,
+    /// Length of a slot, at least 1s
+    #[arg(long, default_value = "2s", value_parser = block_time)]
+    pub(crate) block_time: Duration,
+    /// Transactions made for each block
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) txs_per_block: u32,
+    /// How long to run
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+    /// Where to keep the nodes' data [default: a temporary directory]
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Control API and status page of node 1 [default: 127.0.0.1:26660, or another port if that is taken]
+    #[arg(long)]
+    pub(crate) api: Option<ApiAddr>,
+    /// Port of every node [default: any free one]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+}
+
+/// Where a node's configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The network: mainnet, testnet or devnet
+    #[arg(long)]
+    pub(crate) network: Option<Network>,
+    /// Configuration file [default: config.toml in the data directory]
+    #[arg(long, value_name = "FILE", env = "BT2C_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Genesis file of the network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+}
+
+/// Where a node's data is.
+#[derive(Debug, Args)]
+pub(crate) struct HomeArgs {
+    /// Data directory [default: bt2c in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "BT2C_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// A label for people, shown to peers
+    #[arg(long, value_name = "ID")]
+    pub(crate) node_id: Option<NodeId>,
+    /// Where to listen for peers; port 0 picks a free one; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The address at which others reach this node, if it is another
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) external_addr: Option<SocketAddr>,
+    /// Peer to stay connected to, [peerid@]host:port; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) connect: Vec<PeerAddr>,
+    /// Where to begin when no peer is known, [peerid@]host:port; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) seed: Vec<PeerAddr>,
+    /// Connections in all
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<u32>,
+    /// Where to serve the control API, or off
+    #[arg(long, value_name = "ADDR|off")]
+    pub(crate) api: Option<ApiAddr>,
+    /// Propose blocks in the slots of the key
+    #[arg(long)]
+    pub(crate) produce: bool,
+    /// The validator's private key, PKCS#8 PEM [default: the node's identity]
+    #[arg(long, value_name = "FILE", requires = "produce")]
+    pub(crate) key: Option<PathBuf>,
+    /// How to write logs: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// What to log, such as debug or info,bt2c_p2p=debug
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// `id`
+#[derive(Debug, Args)]
+pub(crate) struct IdArgs {
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Print the public key alone, as PEM, for `genesis new`
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) public_key: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a running node is found.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    #[command(flatten)]
+    pub(crate) home: HomeArgs,
+    /// Address of its control API [default: as in run.json in the data directory]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) api: Option<SocketAddr>,
+}
+
+/// `status`, `bans`
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `peers`
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+    /// List the address book instead of the connections
+    #[arg(long)]
+    pub(crate) known: bool,
+}
+
+/// `ban`
+#[derive(Debug, Args)]
+pub(crate) struct BanArgs {
+    /// IP, CIDR or PeerId
+    pub(crate) subject: Subject,
+    /// For how long [default: the node's ban_duration]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Why, for the list of bans
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// `unban`, `allow`, `disallow`
+#[derive(Debug, Args)]
+pub(crate) struct SubjectArgs {
+    /// IP, CIDR or PeerId
+    pub(crate) subject: Subject,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// `connect`
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Where to: [peerid@]host:port
+    pub(crate) addr: PeerAddr,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// `disconnect`
+#[derive(Debug, Args)]
+pub(crate) struct DisconnectArgs {
+    /// PeerId or the start of one, or ip:port
+    pub(crate) peer: String,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+/// `tx`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TxCommand {
+    /// Make, sign and send a transaction
+    #[command(
+        after_help = "Example:\n  bt2c-node tx send --to bt2c_3zMyBJ… --amount 150000000 --fee 1000\n\nAmounts are in sa2shi: 100000000 make one BT2C."
+    )]
+    Send(TxSendArgs),
+    /// Send a signed transaction from a JSON file
+    #[command(
+        after_help = "Example:\n  bt2c-node tx submit payment.json\n  bt2c-node tx submit - < payment.json"
+    )]
+    Submit(TxSubmitArgs),
+}
+
+/// `tx send`
+#[derive(Debug, Args)]
+pub(crate) struct TxSendArgs {
+    /// Address of who is paid
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Address,
+    /// Amount in sa2shi
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=bt2c_proto::limits::MAX_INTEGER))]
+    pub(crate) amount: u64,
+    /// Fee in sa2shi; the higher, the sooner it is picked
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=bt2c_proto::limits::MAX_INTEGER))]
+    pub(crate) fee: u64,
+    /// The payer's private key, PKCS#8 PEM [default: the node's identity]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+}
+
+/// `tx submit`
+#[derive(Debug, Args)]
+pub(crate) struct TxSubmitArgs {
+    /// The file, or - for standard input
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+}
+
+/// `chain`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChainCommand {
+    /// Show the tip and the size of the chain
+    #[command(after_help = "Example:\n  bt2c-node chain info --data-dir ./node1 --json")]
+    Info(ChainQueryArgs),
+    /// Check every block from the genesis to the tip
+    #[command(after_help = "Example:\n  bt2c-node chain verify --data-dir ./node1")]
+    Verify(ChainQueryArgs),
+    /// Write all blocks to a file, one JSON object a line
+    #[command(
+        after_help = "Example:\n  bt2c-node chain export blocks.jsonl --data-dir ./node1\n  bt2c-node chain export - | gzip > blocks.jsonl.gz"
+    )]
+    Export(ChainFileArgs),
+    /// Check and append the blocks of a file
+    #[command(after_help = "Example:\n  bt2c-node chain import blocks.jsonl --data-dir ./node2")]
+    Import(ChainFileArgs),
+    /// Append valid blocks, signed with the devnet's published keys
+    #[command(after_help = "Example:\n  bt2c-node chain generate --blocks 10000 --txs 10 --data-dir ./node1")]
+    Generate(ChainGenerateArgs),
+}
+
+/// `chain info`, `chain verify`
+#[derive(Debug, Args)]
+pub(crate) struct ChainQueryArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `chain export`, `chain import`
+#[derive(Debug, Args)]
+pub(crate) struct ChainFileArgs {
+    /// The file, or - for standard input or output
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `chain generate`
+#[derive(Debug, Args)]
+pub(crate) struct ChainGenerateArgs {
+    /// How many blocks
+    #[arg(long, value_name = "N")]
+    pub(crate) blocks: u64,
+    /// Transactions in each
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    pub(crate) txs: usize,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `genesis`
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenesisCommand {
+    /// Make the genesis file of a new network
+    #[command(
+        after_help = "Example:\n  bt2c-node id --public-key > a.pub\n  bt2c-node genesis new --network testnet --validator a.pub --validator b.pub:2 --out genesis.json"
+    )]
+    New(GenesisNewArgs),
+    /// Show the genesis that a node would start with
+    #[command(
+        after_help = "Example:\n  bt2c-node genesis show --network devnet --json\n  bt2c-node genesis show --genesis genesis.json"
+    )]
+    Show(GenesisShowArgs),
+}
+
+/// `genesis new`
+#[derive(Debug, Args)]
+pub(crate) struct GenesisNewArgs {
+    /// The network
+    #[arg(long)]
+    pub(crate) network: Network,
+    /// File with a public key (PEM or base64) and, after a colon, its weight; may be repeated
+    #[arg(long = "validator", value_name = "PUBKEYFILE[:WEIGHT]", required = true, value_parser = validator)]
+    pub(crate) validators: Vec<(PathBuf, NonZeroU64)>,
+    /// Length of a slot
+    #[arg(long, default_value = "300s", value_parser = block_time)]
+    pub(crate) block_time: Duration,
+    /// Genesis time, in seconds since the Unix epoch [default: now]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) time: Option<u64>,
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// `genesis show`
+#[derive(Debug, Args)]
+pub(crate) struct GenesisShowArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Print JSON: the form of the file
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file
+    #[command(after_help = "Example:\n  bt2c-node config check ./node1/config.toml")]
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print a configuration file with every key at its default, explained
+    #[command(after_help = "Example:\n  bt2c-node config print-default --network mainnet > config.toml")]
+    PrintDefault {
+        /// Whose defaults: mainnet, testnet or devnet
+        #[arg(long, default_value_t = Network::Testnet)]
+        network: Network,
+    },
+}
+
+fn block_time(text: &str) -> Result<Duration, String> {
+    let block_time = parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&block_time) {
+        Ok(block_time)
+    } else {
+        Err("a block time is 1s to 1d: timestamps have whole seconds".to_owned())
+    }
+}
+
+fn validator(text: &str) -> Result<(PathBuf, NonZeroU64), String> {
+    match text.rsplit_once(':') {
+        Some((file, weight)) if !file.is_empty() && weight.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let weight = weight.parse().map_err(|_| format!("weight {weight:?} is not 1 to 2^64-1"))?;
+            Ok((file.into(), weight))
+        }
+        _ => Ok((text.into(), NonZeroU64::MIN)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            let has_commands = command.get_subcommands().next().is_some();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(has_commands || help.contains("bt2c-node "), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn validators_have_a_weight_of_one_unless_told() {
+        assert_eq!(validator("a.pub"), Ok(("a.pub".into(), NonZeroU64::MIN)));
+        assert_eq!(validator("dir:x/a.pub:7"), Ok(("dir:x/a.pub".into(), NonZeroU64::new(7).unwrap())));
+        assert!(validator("a.pub:0").is_err());
+    }
+
+    #[test]
+    fn block_times_below_a_second_are_refused() {
+        assert!(block_time("500ms").is_err() && block_time("2d").is_err());
+        assert_eq!(block_time("2s"), Ok(Duration::from_secs(2)));
+    }
+}

@@ -1,0 +1,168 @@
+//! How results are shown: JSON for programs, aligned tables for people, colours on terminals only.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+/// Writes a line to standard output. A reader that went away (`| head`) is no failure.
+pub(crate) fn line(text: impl Display) -> Result<()> {
+    finish(writeln!(io::stdout(), "{text}"))
+}
+
+/// Writes text that ends its own lines.
+pub(crate) fn text(text: &str) -> Result<()> {
+    finish(io::stdout().write_all(text.as_bytes()))
+}
+
+/// Prints indented JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+fn finish(outcome: io::Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A table without lines; the columns named in `right` hold numbers.
+pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.iter().map(|name| name.to_uppercase()))
+        .add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Names and values, one pair a line, the values aligned.
+pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    pairs.iter().map(|(name, value)| format!("{name:width$}{value}\n")).collect()
+}
+
+/// A number in groups of three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in the unit that leaves one to three digits before the point.
+pub(crate) fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => (1_000, "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    let tenths = bytes.saturating_mul(10) / unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+/// Whether a stream shows colours: a terminal, unless NO_COLOR is set.
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A colour, or the plain text where colours are off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paint(pub(crate) bool);
+
+impl Paint {
+    pub(crate) fn bold(self, text: impl Display) -> String {
+        self.wrap("1", text)
+    }
+
+    pub(crate) fn dim(self, text: impl Display) -> String {
+        self.wrap("2", text)
+    }
+
+    pub(crate) fn good(self, text: impl Display) -> String {
+        self.wrap("32", text)
+    }
+
+    pub(crate) fn bad(self, text: impl Display) -> String {
+        self.wrap("31", text)
+    }
+
+    fn wrap(self, code: &str, text: impl Display) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+}
+
+/// A moment as `2026-01-31 12:00:00 UTC`.
+pub(crate) fn moment(unix_seconds: u64) -> String {
+    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// The date of a day since 1970-01-01, by Howard Hinnant's `civil_from_days`: years begin in March, so that the leap day
+/// is their last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_calendar_dates() {
+        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(moment(1_767_225_600), "2026-01-01 00:00:00 UTC");
+        assert_eq!(moment(1_709_210_096), "2024-02-29 12:34:56 UTC");
+        assert_eq!(moment(951_868_799), "2000-02-29 23:59:59 UTC");
+    }
+
+    #[test]
+    fn columns_line_up_and_lines_end_where_their_text_does() {
+        let rows = vec![vec!["a".into(), "1".into()], vec!["long".into(), "100".into()]];
+        assert_eq!(table(&["name", "n"], &[1], rows), "NAME    N\na       1\nlong  100\n");
+    }
+
+    #[test]
+    fn numbers_and_sizes_are_short() {
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1_234_567)),
+            ("0".into(), "999".into(), "1 234 567".into())
+        );
+        assert_eq!(
+            (size(999), size(1_234), size(5_000_000)),
+            ("999 B".into(), "1.2 kB".into(), "5.0 MB".into())
+        );
+    }
+
+    #[test]
+    fn paint_is_plain_off_terminals() {
+        assert_eq!(Paint(false).bad("x"), "x");
+        assert_ne!(Paint(true).bad("x"), "x");
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything an operator can set about a node.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use bt2c_discovery::DiscoveryConfigError;
+use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
+use bt2c_proto::{BlockHash, Network, NodeId};
+use bt2c_security::SecurityConfigError;
+use bt2c_sync::SyncConfig;
+
+use super::value::TextSetting;
+
+/// How a node behaves. [`Default`] is the testnet with every number of the reference.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NodeConfig {
+    /// The network to join. Default testnet, as in the reference.
+    pub network: Network,
+    /// The genesis file; none: the one the data directory was started with, or the built-in devnet genesis.
+    pub genesis: Option<PathBuf>,
+    /// A label for people; none: the first 40 hex digits of the PeerId.
+    pub node_id: Option<NodeId>,
+    /// Where identity, chain, bans and peers are kept; none keeps all in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Whether to propose blocks.
+    pub produce: bool,
+    /// The validator's private key; none: the node's identity.
+    pub key: Option<PathBuf>,
+    /// Where the control API is served. Default 127.0.0.1:26660.
+    pub api: ApiAddr,
+    /// Connections to the control API at once. Default 64: a status page uses two, a script one.
+    pub api_connections: usize,
+    /// What is logged. Default info.
+    pub log: String,
+    /// How log lines are written. Default text.
+    pub log_format: LogFormat,
+    /// Peers: connections, limits, bans, discovery. `network`, `genesis_hash` and `data_dir` in it are set at start.
+    pub p2p: P2PConfig,
+    /// The chain: fetching, reorganisations, the transaction pool.
+    pub sync: SyncConfig,
+}
+
+impl NodeConfig {
+    /// The defaults on a network.
+    pub fn for_network(network: Network) -> Self {
+        let mut p2p = P2PConfig::for_network(network, BlockHash::from_bytes([0; 32]));
+        p2p.listen = vec![SocketAddr::from(([0, 0, 0, 0], network.default_port()))];
+        Self {
+            network,
+            genesis: None,
+            node_id: None,
+            data_dir: None,
+            produce: false,
+            key: None,
+            api: ApiAddr(Some(SocketAddr::from(([127, 0, 0, 1], 26660)))),
+            api_connections: 64,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            p2p,
+            sync: SyncConfig::default(),
+        }
+    }
+
+    /// The preset of simulations: the defaults, but nothing touches the machine: no control API, no data directory.
+    pub fn simulation(network: Network) -> Self {
+        Self { api: ApiAddr(None), ..Self::for_network(network) }
+    }
+
+    /// Checks the fields against each other.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn validate(&self) -> Result<(), Contradiction> {
+        self.p2p.validate()?;
+        self.p2p.discovery.validate()?;
+        self.p2p.security.clone().build()?;
+        if self.api_connections == 0 {
+            return Err(Contradiction::ApiConnections);
+        }
+        if self.p2p.listen.is_empty() && self.p2p.external_addr.is_some() {
+            return Err(Contradiction::ExternalAddr);
+        }
+        Ok(())
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self::for_network(Network::Testnet)
+    }
+}
+
+/// A [`NodeConfig`] that contradicts itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Contradiction {
+    /// Among the settings of connections.
+    #[error(transparent)]
+    P2P(#[from] P2PConfigError),
+    /// Among the settings of discovery.
+    #[error("discovery: {0}")]
+    Discovery(#[from] DiscoveryConfigError),
+    /// Among the settings of limits and bans.
+    #[error(transparent)]
+    Security(#[from] SecurityConfigError),
+    /// The API could not be asked at all.
+    #[error("api_connections is 0; to have no control API write api = \"off\"")]
+    ApiConnections,
+    /// Others would be told of an address where nobody listens.
+    #[error("external_addr is set, but listen is empty: nobody could connect there")]
+    ExternalAddr,
+}
+
+/// Where the control API is served: an address, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiAddr(pub Option<SocketAddr>);
+
+impl FromStr for ApiAddr {
+    type Err = ApiAddrError;
+
+    fn from_str(text: &str) -> Result<Self, ApiAddrError> {
+        match text {
+            "off" => Ok(Self(None)),
+            addr => addr.parse().map(|addr| Self(Some(addr))).map_err(|_| ApiAddrError),
+        }
+    }
+}
+
+impl fmt::Display for ApiAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl TextSetting for ApiAddr {}
+
+/// A text that is no [`ApiAddr`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected ip:port, [v6]:port or off")]
+pub struct ApiAddrError;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = LogFormatError;
+
+    fn from_str(text: &str) -> Result<Self, LogFormatError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(LogFormatError),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl TextSetting for LogFormat {}
+
+/// A text that is no [`LogFormat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected text or json")]
+pub struct LogFormatError;

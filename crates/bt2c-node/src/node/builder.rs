@@ -1,0 +1,314 @@
+//! Putting a node together.
+
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use bt2c_p2p::{Env, P2PConfig, P2PManager, Tip};
+use bt2c_proto::{BlockHash, Genesis, Network};
+use bt2c_security::{CertificateManager, Credentials, Identity};
+use bt2c_sync::{
+    BlockchainSynchronizer, ChainStore, DiskStore, DiskStoreConfig, MemoryStore, ValidatorSchedule,
+};
+use parking_lot::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    P2PNode, StartError,
+    files::RunningFiles,
+    handle::{NodeHandle, Shared},
+    metrics::Metrics,
+    renewal,
+};
+use crate::{
+    api::{ApiServer, Token},
+    config::NodeConfig,
+    genesis::{self, GenesisFile, GenesisFileError, devnet_genesis},
+    home::{CHAIN_DIR, HomeLock, RunFile},
+    random,
+};
+
+/// What opening an identity and a store is modelled to cost in a simulation.
+const OPEN_COST: Duration = Duration::from_millis(1);
+
+/// A node about to start. What is not set follows from the configuration.
+#[derive(Debug)]
+#[must_use = "a node starts with `start`"]
+pub struct P2PNodeBuilder {
+    config: NodeConfig,
+    env: Option<Env>,
+    genesis: Option<Genesis>,
+    credentials: Option<Credentials>,
+    producer: Option<Identity>,
+    store: Option<Arc<dyn ChainStore>>,
+}
+
+impl P2PNodeBuilder {
+    pub(super) const fn new(config: NodeConfig) -> Self {
+        Self { config, env: None, genesis: None, credentials: None, producer: None, store: None }
+    }
+
+    /// The surroundings; by default this machine's: [`Env::real`].
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = Some(env);
+        self
+    }
+
+    /// The network's parameters; by default those of the configured file, or the built-in ones of the devnet.
+    pub fn genesis(mut self, genesis: Genesis) -> Self {
+        self.genesis = Some(genesis);
+        self
+    }
+
+    /// Who the node is; by default the identity in the data directory, or a fresh one without a data directory.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// A validator's key to propose blocks with; by default that of the configuration, if it says `produce`.
+    pub fn producer(mut self, validator: Identity) -> Self {
+        self.producer = Some(validator);
+        self
+    }
+
+    /// Where blocks are kept; by default in the data directory, or in memory without one.
+    pub fn store(mut self, store: Arc<dyn ChainStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Starts the node. It listens, and finds peers, when this returns.
+    ///
+    /// # Errors
+    /// Any of [`StartError`]; nothing runs then.
+    pub async fn start(mut self) -> Result<P2PNode, StartError> {
+        self.config.validate()?;
+        let env = match self.env.take() {
+            Some(env) => env,
+            None => Env::real().map_err(StartError::Randomness)?,
+        };
+        let genesis = self.take_genesis()?;
+        let schedule = Arc::new(ValidatorSchedule::new(genesis.clone())?);
+        let opening = Opening {
+            env: env.clone(),
+            config: self.config.clone(),
+            genesis,
+            credentials: self.credentials.take(),
+            producer: self.producer.take(),
+            store: self.store.take(),
+        };
+        let opened = env.compute.compute(OPEN_COST, move || opening.open()).await?;
+        Starting { config: self.config, env, schedule, opened }.start().await
+    }
+
+    fn take_genesis(&mut self) -> Result<Genesis, GenesisFileError> {
+        let network = self.config.network;
+        let genesis = match (self.genesis.take(), &self.config.genesis) {
+            (Some(genesis), _) => genesis,
+            (None, Some(path)) => GenesisFile::read(path)?,
+            (None, None) if network == Network::Devnet => devnet_genesis(),
+            (None, None) => return Err(GenesisFileError::Missing(network)),
+        };
+        genesis::check(&genesis)?;
+        if genesis.network() != network {
+            return Err(GenesisFileError::OtherNetwork { found: genesis.network(), expected: network });
+        }
+        Ok(genesis)
+    }
+}
+
+/// What is on disk, about to be opened: slow, so it happens off the reactor.
+struct Opening {
+    env: Env,
+    config: NodeConfig,
+    genesis: Genesis,
+    credentials: Option<Credentials>,
+    producer: Option<Identity>,
+    store: Option<Arc<dyn ChainStore>>,
+}
+
+/// What was opened.
+struct Opened {
+    home: Option<HomeLock>,
+    credentials: Credentials,
+    /// Whether the identity came from the data directory, whose certificate is kept fresh.
+    identity_on_disk: bool,
+    producer: Option<Identity>,
+    store: Arc<dyn ChainStore>,
+}
+
+impl Opening {
+    fn open(self) -> Result<Opened, StartError> {
+        let home = match &self.config.data_dir {
+            Some(dir) => {
+                let home = HomeLock::take(&*self.env.disk, dir)?;
+                genesis::remember(&*self.env.disk, dir, &self.genesis)?;
+                Some(home)
+            }
+            None => None,
+        };
+        let identity_on_disk = self.credentials.is_none() && self.config.data_dir.is_some();
+        let credentials = self.credentials()?;
+        let producer = self.producer(&credentials)?;
+        let store = self.store()?;
+        Ok(Opened { home, credentials, identity_on_disk, producer, store })
+    }
+
+    fn credentials(&self) -> Result<Credentials, StartError> {
+        let now = self.env.clock.now();
+        match (&self.credentials, &self.config.data_dir) {
+            (Some(credentials), _) => Ok(credentials.clone()),
+            (None, Some(dir)) => {
+                Ok(CertificateManager::new(dir).load_or_generate(self.config.node_id.as_ref(), now)?)
+            }
+            (None, None) => Ok(Credentials::issue(Identity::generate()?, self.config.node_id.clone(), now)?),
+        }
+    }
+
+    fn producer(&self, credentials: &Credentials) -> Result<Option<Identity>, StartError> {
+        let validator = match (&self.producer, self.config.produce, &self.config.key) {
+            (Some(validator), ..) => validator.clone(),
+            (None, false, _) => return Ok(None),
+            (None, true, None) => credentials.identity().clone(),
+            (None, true, Some(path)) => read_key(path.clone())?,
+        };
+        let address = validator.address();
+        if self.genesis.validators().iter().any(|entry| entry.address() == address) {
+            Ok(Some(validator))
+        } else {
+            Err(StartError::NotAValidator(address))
+        }
+    }
+
+    fn store(&self) -> Result<Arc<dyn ChainStore>, StartError> {
+        let genesis = self.genesis.block();
+        match (&self.store, &self.config.data_dir) {
+            (Some(store), _) => Ok(Arc::clone(store)),
+            (None, None) => Ok(Arc::new(MemoryStore::new(&genesis))),
+            (None, Some(dir)) => {
+                let disk = Arc::clone(&self.env.disk);
+                let store =
+                    DiskStore::open(disk, &dir.join(CHAIN_DIR), &genesis, store_config(&self.config))?;
+                Ok(Arc::new(store))
+            }
+        }
+    }
+}
+
+fn read_key(path: PathBuf) -> Result<Identity, StartError> {
+    match fs::read_to_string(&path) {
+        Ok(text) => Identity::from_pem(&text).map_err(|source| StartError::ProducerKey { path, source }),
+        Err(source) => Err(StartError::ProducerFile { path, source }),
+    }
+}
+
+/// How the chain is kept: no shallower than branches are followed.
+pub(crate) fn store_config(config: &NodeConfig) -> DiskStoreConfig {
+    let mut store = DiskStoreConfig::default();
+    store.max_reorg_depth = config.sync.max_reorg_depth;
+    store
+}
+
+/// Everything opened; the parts are started one after the other.
+struct Starting {
+    config: NodeConfig,
+    env: Env,
+    schedule: Arc<ValidatorSchedule>,
+    opened: Opened,
+}
+
+impl Starting {
+    async fn start(self) -> Result<P2PNode, StartError> {
+        let Self { config, env, schedule, opened } = self;
+        let genesis_hash = schedule.parameters().hash();
+        let tip = opened.store.tip();
+        let p2p = P2PManager::start(
+            p2p_config(&config, genesis_hash),
+            env.clone(),
+            opened.credentials.clone(),
+            Tip { height: tip.height, hash: tip.hash },
+        )
+        .await?;
+        let sync = BlockchainSynchronizer::start(
+            config.sync.clone(),
+            env.clone(),
+            p2p.handle(),
+            Arc::clone(&opened.store),
+            schedule.clone(),
+        );
+        let sync = match sync {
+            Ok(sync) => sync,
+            Err(error) => {
+                p2p.stop().await;
+                return Err(error.into());
+            }
+        };
+        let handle = NodeHandle::new(Shared {
+            metrics: Metrics::new(p2p.handle().metrics(), sync.handle().metrics()),
+            p2p: p2p.handle(),
+            sync: sync.handle(),
+            schedule,
+            genesis_hash,
+            started: env.clock.now(),
+            env: env.clone(),
+        });
+        let stopping = CancellationToken::new();
+        let mut node = P2PNode {
+            handle,
+            p2p,
+            sync,
+            producing: Mutex::new(None),
+            _stop_on_drop: stopping.clone().drop_guard(),
+            stopping,
+            tasks: TaskTracker::new(),
+            api: None,
+            files: None,
+            _home: opened.home,
+        };
+        if let Err(error) = serve(&mut node, &config, &env).await {
+            node.stop().await;
+            return Err(error);
+        }
+        if let (true, Some(dir)) = (opened.identity_on_disk, config.data_dir) {
+            node.tasks.spawn(renewal::run(env, dir, opened.credentials, node.stopping.child_token()));
+        }
+        if let Some(validator) = opened.producer {
+            node.start_producing(validator);
+        }
+        Ok(node)
+    }
+}
+
+/// Opens the control API, and says in the data directory where everything is.
+async fn serve(node: &mut P2PNode, config: &NodeConfig, env: &Env) -> Result<(), StartError> {
+    let token = Token::new(random::bytes().map_err(StartError::Randomness)?);
+    if let Some(addr) = config.api.0 {
+        let server = ApiServer::start(node.handle(), addr, token.clone(), config.api_connections)
+            .await
+            .map_err(|source| StartError::Api { addr, source })?;
+        node.api = Some((server, token.clone()));
+    }
+    let Some(dir) = &config.data_dir else { return Ok(()) };
+    let local = node.handle.p2p().local();
+    let api_addr: Option<SocketAddr> = node.api.as_ref().map(|(server, _)| server.addr());
+    let run = RunFile {
+        pid: std::process::id(),
+        node_id: local.node_id.clone(),
+        peer_id: local.peer_id,
+        p2p_addr: local.listen.first().copied(),
+        api_addr,
+        network: local.network,
+    };
+    let disk = Arc::clone(&env.disk);
+    node.files = Some(RunningFiles::write(disk, dir.clone(), &run, api_addr.map(|_| &token))?);
+    Ok(())
+}
+
+fn p2p_config(config: &NodeConfig, genesis_hash: BlockHash) -> P2PConfig {
+    let mut p2p = config.p2p.clone();
+    p2p.discovery.outbound_wanted = p2p.discovery.outbound_wanted.min(p2p.max_connections);
+    p2p.network = config.network;
+    p2p.discovery.network = config.network;
+    p2p.genesis_hash = genesis_hash;
+    p2p.data_dir = config.data_dir.clone();
+    p2p
+}

@@ -1,0 +1,78 @@
+//! Why a node did not start.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use bt2c_security::{IdentityFileError, IssueError, KeyError};
+use bt2c_sync::{ScheduleError, StoreError};
+
+use crate::{config::Contradiction, genesis::GenesisFileError, home::HomeError};
+
+/// Why a node did not start; nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(#[from] Contradiction),
+    /// The machine gives no randomness.
+    #[error("no randomness from the system: {0}")]
+    Randomness(#[source] io::Error),
+    /// There is no genesis, or not the right one.
+    #[error(transparent)]
+    Genesis(#[from] GenesisFileError),
+    /// A validator of the genesis cannot be used.
+    #[error("genesis: {0}")]
+    Schedule(#[from] ScheduleError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The identity on disk cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
+    /// No identity could be made.
+    #[error("no identity: {0}")]
+    Key(#[from] KeyError),
+    /// No certificate could be made.
+    #[error("no certificate: {0}")]
+    Certificate(#[from] IssueError),
+    /// The validator's key cannot be read.
+    #[error("validator key {}: {source}", path.display())]
+    ProducerFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The validator's key is none.
+    #[error("validator key {}: {source}; it takes RSA, PKCS#8 PEM", path.display())]
+    ProducerKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// The key to produce with is no validator's.
+    #[error(
+        "{0} is no validator of this genesis, so it can propose nothing: check --key, or run without --produce"
+    )]
+    NotAValidator(bt2c_proto::Address),
+    /// The chain cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Peers cannot be met.
+    #[error(transparent)]
+    P2P(#[from] bt2c_p2p::StartError),
+    /// The control API cannot be served.
+    #[error(
+        "cannot serve the control API on {addr}: {source}; choose another address with --api, or --api off"
+    )]
+    Api {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,142 @@
+//! A node's client side.
+
+use std::{sync::Arc, time::Duration};
+
+use bt2c_p2p::{Direction, Env, Handle as P2PHandle};
+use bt2c_proto::{Block, BlockHash, Genesis, Height, Time, Transaction};
+use bt2c_sync::{Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
+use bytes::Bytes;
+
+use super::{event::NodeEvents, metrics::Metrics};
+use crate::api::{PeerCounts, StatusView};
+
+/// What reading one block is modelled to cost in a simulation.
+const READ_COST: Duration = Duration::from_millis(1);
+
+/// A node's client side. Cloning is cheap; every clone speaks to the same node.
+#[derive(Debug, Clone)]
+pub struct NodeHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) p2p: P2PHandle,
+    pub(super) sync: SyncHandle,
+    pub(super) schedule: Arc<ValidatorSchedule>,
+    pub(super) genesis_hash: BlockHash,
+    pub(super) env: Env,
+    pub(super) started: Time,
+    pub(super) metrics: Metrics,
+}
+
+impl NodeHandle {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The peers' side: connections, bans, addresses.
+    pub fn p2p(&self) -> &P2PHandle {
+        &self.shared.p2p
+    }
+
+    /// The chain's side: tip, pool, synchronisation.
+    pub fn sync(&self) -> &SyncHandle {
+        &self.shared.sync
+    }
+
+    /// The network's parameters.
+    pub fn genesis(&self) -> &Genesis {
+        self.shared.schedule.parameters()
+    }
+
+    /// The node's time.
+    pub fn now(&self) -> Time {
+        self.shared.env.clock.now()
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.shared.env
+    }
+
+    pub(super) fn schedule(&self) -> Arc<ValidatorSchedule> {
+        Arc::clone(&self.shared.schedule)
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> NodeEvents {
+        NodeEvents::new(self.p2p().subscribe(), self.sync().subscribe())
+    }
+
+    /// How the node is doing.
+    pub async fn status(&self) -> StatusView {
+        let local = self.p2p().local();
+        // Once it has stopped, the synchroniser has nothing to say beyond what is stored.
+        let chain = self.sync().status().await;
+        let tip = chain.as_ref().map_or_else(|| self.sync().tip(), |chain| chain.tip);
+        let mut peers = PeerCounts::default();
+        for info in self.p2p().peers().await {
+            match info.peer.direction() {
+                Direction::Inbound => peers.inbound += 1,
+                Direction::Outbound => peers.outbound += 1,
+            }
+        }
+        StatusView {
+            network: local.network,
+            genesis_hash: self.shared.genesis_hash,
+            node_id: local.node_id.clone(),
+            peer_id: local.peer_id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.uptime_s(),
+            height: tip.height,
+            tip_hash: tip.hash,
+            syncing: chain.as_ref().is_some_and(|chain| chain.syncing),
+            target_height: chain.as_ref().map_or(tip.height, |chain| chain.target),
+            pending_transactions: chain.map_or(0, |chain| chain.pool_count),
+            peers,
+        }
+    }
+
+    /// Checks a transaction, takes it into the pool and tells the peers.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn broadcast_transaction(&self, transaction: Transaction) -> Result<(), SubmitError> {
+        self.sync().submit_transaction(transaction).await
+    }
+
+    /// Checks a block, stores it and tells the peers.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn broadcast_block(&self, block: Block) -> Result<(), SubmitError> {
+        self.sync().submit_block(block).await
+    }
+
+    /// The canonical form of a block, on the main chain or beside it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn block(&self, hash: BlockHash) -> Result<Option<Bytes>, StoreError> {
+        let store = Arc::clone(self.sync().store());
+        self.env().compute.compute(READ_COST, move || store.body(&hash)).await
+    }
+
+    /// The canonical form of the block of the main chain at a height.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn block_at(&self, height: Height) -> Result<Option<Bytes>, StoreError> {
+        let sync = self.sync().clone();
+        self.env().compute.compute(READ_COST, move || sync.block_at(height)).await
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn metrics_text(&self) -> String {
+        self.shared.metrics.text(self.uptime_s())
+    }
+
+    fn uptime_s(&self) -> u64 {
+        self.now().since(self.shared.started).as_secs()
+    }
+}
