@@ -147,9 +147,9 @@ impl NodeDiscovery {
         counted.map(|addr| Group::of(*addr)).collect()
     }
 
-    /// Whether an address is neither our own nor banned nor connected.
+    /// Whether an address of the book is neither banned nor connected.
     pub(crate) fn is_open(&self, now: Time, view: &Connected, addr: SocketAddr) -> bool {
-        !self.own.contains(addr) && self.bans.until(now, addr.ip()).is_none() && !view.holds(addr)
+        self.bans.until(now, addr.ip()).is_none() && !view.holds(addr)
     }
 
     /// Does not offer an address again at once, whatever its dial comes to.

@@ -171,6 +171,9 @@ impl NodeDiscovery {
         self.book = loaded.book;
         self.pending_anchors.clone_from(&loaded.anchors);
         self.anchors = loaded.anchors;
+        for own in self.own.iter().collect::<Vec<_>>() {
+            self.remove_peer(now, own);
+        }
         Ok(())
     }
 

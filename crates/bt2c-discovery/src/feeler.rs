@@ -73,11 +73,8 @@ impl NodeDiscovery {
     fn next_queued(&mut self, now: Time, view: &Connected) -> Option<SocketAddr> {
         let unknown = |entry: &Entry| entry.answered.is_none() && entry.retry.failures < MAX_CHECKS;
         self.feelers.queue.retain(|addr| self.book.get(*addr).is_some_and(unknown));
-        let open = |addr: SocketAddr| {
-            !self.own.contains(addr)
-                && self.bans.until(now, addr.ip()).is_none()
-                && !view.outbound.contains(&addr)
-        };
+        let open =
+            |addr: SocketAddr| self.bans.until(now, addr.ip()).is_none() && !view.outbound.contains(&addr);
         let mut wake = None;
         for addr in self.feelers.queue.iter().copied().filter(|addr| open(*addr)) {
             let retry_at = self.book.get(addr).map_or(now, |entry| entry.retry.at);

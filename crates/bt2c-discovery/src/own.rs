@@ -3,6 +3,8 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 /// The last [`MAX_OWN`] addresses under which we met ourselves. One that is forgotten costs one more dial.
+///
+/// The book and the anchors hold none of them.
 #[derive(Debug, Default)]
 pub(crate) struct OwnAddrs {
     addrs: VecDeque<SocketAddr>,
@@ -17,6 +19,10 @@ impl OwnAddrs {
             self.addrs.pop_front();
         }
         self.addrs.push_back(addr);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addrs.iter().copied()
     }
 
     pub(crate) fn contains(&self, addr: SocketAddr) -> bool {

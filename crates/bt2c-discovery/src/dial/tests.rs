@@ -287,6 +287,24 @@ fn one_public_ip_is_checked_at_one_port_at_a_time() {
 }
 
 #[test]
+fn the_queue_of_checks_is_bounded() {
+    let mut node = node(Network::Testnet, |_| ());
+    for port in 1..=500 {
+        node.handle_inbound(at(0), "127.0.0.1".parse().unwrap(), port);
+    }
+    let view = Connected {
+        inbound: (1..=500).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect(),
+        ..Connected::default()
+    };
+    let checked = (0..500).filter(|secs| {
+        let Some(target) = node.next_dial(at(*secs), &view) else { return false };
+        node.handle_answered(at(*secs), target.addr, peer(1));
+        true
+    });
+    assert_eq!(checked.count(), 128);
+}
+
+#[test]
 fn a_large_book_is_looked_through_in_parts() {
     let mut node = node(Network::Mainnet, |_| ());
     for n in 0..1000u16 {

@@ -66,10 +66,38 @@ fn anchors_are_dialled_first_after_a_restart_and_pinned() {
 }
 
 #[test]
+fn anchors_of_one_netgroup_are_not_both_dialled() {
+    let mut before = NodeDiscovery::new(config(), [1; 32]);
+    for n in 1..=2 {
+        let addr = SocketAddr::from(([11, 0, 0, n], 8338));
+        before.handle_connected(at(0), addr, peer(n.into()));
+        before.handle_disconnected(at(100), addr, true);
+    }
+    assert_eq!(before.anchors.len(), 2);
+    let mut node = NodeDiscovery::new(config(), [2; 32]);
+    node.load(at(200), &before.snapshot()).unwrap();
+    let mut view = crate::Connected::default();
+    let first = node.next_dial(at(200), &view).unwrap();
+    view.outbound.insert(first.addr);
+    assert_eq!(first.reason, crate::DialReason::Anchor);
+    assert_eq!(node.next_dial(at(200), &view), None);
+}
+
+#[test]
+fn our_own_address_in_an_old_file_is_left_out() {
+    let mut node = NodeDiscovery::new(config(), [2; 32]);
+    node.handle_self(at(1000), public(1));
+    node.load(at(1000), &full().snapshot()).unwrap();
+    assert!(node.known().iter().all(|known| known.addr != public(1)));
+    assert!(node.anchors.iter().chain(&node.pending_anchors).all(|anchor| anchor.addr != public(1)));
+    assert_eq!(node.known().len() + 1, full().known().len());
+}
+
+#[test]
 fn times_ahead_of_the_clock_become_now() {
     let mut node = NodeDiscovery::new(config(), [2; 32]);
-    node.load(at(7), &full().snapshot()).unwrap();
-    assert!(node.known().iter().all(|known| known.seen <= at(7) && known.answered <= Some(at(7))));
+    node.load(at(3), &full().snapshot()).unwrap();
+    assert!(node.known().iter().all(|known| known.seen <= at(3) && known.answered <= Some(at(3))));
 }
 
 #[test]
