@@ -57,7 +57,7 @@ pub(crate) enum Done {
         job: u64,
         verdict: TransactionVerdict,
     },
-    Imported(Result<Imported, StoreError>),
+    Imported(Box<Result<Imported, StoreError>>),
     /// Waiting transactions that are on the chain already.
     Included(Vec<TxHash>),
 }
@@ -234,7 +234,7 @@ impl Actor {
             Done::TransactionChecked { job, verdict } => {
                 self.core.handle_transaction_checked(now, job, verdict);
             }
-            Done::Imported(result) => self.core.handle_imported(now, result),
+            Done::Imported(result) => self.core.handle_imported(now, *result),
             Done::Included(hashes) => hashes.iter().for_each(|hash| self.core.drop_transaction(hash)),
         }
     }
@@ -332,7 +332,7 @@ impl Actor {
                 Action::Import(batch) => {
                     let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
                     self.work(cost::import(batch.len()), move || {
-                        Done::Imported(import(&*store, &*consensus, &batch))
+                        Done::Imported(Box::new(import(&*store, &*consensus, &batch)))
                     });
                 }
                 Action::RelayBlock { hash, bytes } => {

@@ -8,6 +8,9 @@
 //! Who is blamed: the sender of an object that is proven invalid by itself or by verified ancestors, or of an answer that
 //! is not what was asked. A late, short or empty answer only costs preference.
 
+mod action;
+mod ask;
+mod elect;
 mod fetch;
 mod orphans;
 mod pace;
@@ -22,10 +25,9 @@ use std::{
     sync::Arc,
 };
 
-use bt2c_p2p::{Inventory, Tip};
-use bt2c_proto::{Block, BlockHash, CloseCode, GetBlocks, Height, PeerId, Time, Transaction, TxHash};
-use bytes::Bytes;
+use bt2c_proto::{BlockHash, CloseCode, Height, PeerId, Time, TxHash};
 
+pub use action::{Action, Blame, RequestId, Source, SubmitError, TransactionVerdict};
 pub use peers::PeerFacts;
 
 use self::{
@@ -39,9 +41,9 @@ use self::{
 use crate::{
     chain::{BlockRef, CheckedBlock},
     config::SyncConfig,
-    consensus::{Consensus, Invalid, InvalidTransaction, Unknown},
+    consensus::{Consensus, Invalid},
     event::{Event, SyncProgress},
-    pool::{PoolError, TransactionPool},
+    pool::TransactionPool,
 };
 
 /// The synchroniser's core; see the [module](self).
@@ -99,152 +101,6 @@ pub struct Counters {
     pub busy: u64,
     /// Pushed blocks beyond two of their slot.
     pub slot_full: u64,
-}
-
-/// Identifies something that was submitted on this node, for the reply.
-pub type RequestId = u64;
-
-/// Where a pushed object comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// A peer sent it.
-    Peer(PeerId),
-    /// It was submitted here; whoever did is told what became of it.
-    Local(RequestId),
-}
-
-/// What to do.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// Send a `get_blocks`.
-    Request {
-        /// To whom.
-        peer: PeerId,
-        /// What it asks for.
-        range: GetBlocks,
-    },
-    /// Close the connection to a peer.
-    Close {
-        /// Which one.
-        peer: PeerId,
-        /// Why.
-        code: CloseCode,
-    },
-    /// Report an offence.
-    Blame {
-        /// Whose.
-        peer: PeerId,
-        /// What it did.
-        blame: Blame,
-    },
-    /// Check blocks with [`check_block`](crate::check_block); answer with [`Core::handle_checked`].
-    CheckBlocks {
-        /// The job.
-        job: u64,
-        /// The blocks.
-        blocks: Vec<Arc<Block>>,
-    },
-    /// Check a transaction; answer with [`Core::handle_transaction_checked`].
-    CheckTransaction {
-        /// The job.
-        job: u64,
-        /// The transaction.
-        transaction: Arc<Transaction>,
-    },
-    /// Store blocks with [`import`](crate::import); answer with [`Core::handle_imported`]. One at a time.
-    Import(Vec<CheckedBlock>),
-    /// Push a block to the peers that lack it.
-    RelayBlock {
-        /// Its hash.
-        hash: BlockHash,
-        /// Its canonical form.
-        bytes: Bytes,
-    },
-    /// Push a transaction to the peers that lack it.
-    RelayTransaction(Arc<Transaction>),
-    /// A peer has this.
-    MarkSeen {
-        /// Which peer.
-        peer: PeerId,
-        /// What.
-        inventory: Inventory,
-    },
-    /// Tell new peers of this tip.
-    SetTip(Tip),
-    /// Tell everyone who subscribes.
-    Emit(Event),
-    /// Tell whoever submitted something what became of it.
-    Reply {
-        /// What was submitted.
-        request: RequestId,
-        /// What became of it.
-        result: Result<(), SubmitError>,
-    },
-}
-
-/// What a peer did that it is to blame for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Blame {
-    /// It sent a block that is proven invalid.
-    #[error("block {height} {hash}: {reason}")]
-    Block {
-        /// The block's height.
-        height: Height,
-        /// Its hash.
-        hash: BlockHash,
-        /// What is wrong with it.
-        reason: Invalid,
-    },
-    /// It sent a transaction that is proven invalid.
-    #[error("transaction {hash}: {reason}")]
-    Transaction {
-        /// The hash that it claims.
-        hash: TxHash,
-        /// What is wrong with it.
-        reason: InvalidTransaction,
-    },
-    /// It answered `get_blocks` with other heights than were asked for.
-    #[error("asked for blocks {start} to {end}, answered with others")]
-    Range {
-        /// The first height that was asked for.
-        start: Height,
-        /// The last height that was asked for.
-        end: Height,
-    },
-}
-
-/// Why something that was submitted was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The block breaks a rule.
-    #[error("invalid block: {0}")]
-    InvalidBlock(#[from] Invalid),
-    /// The block was not taken.
-    #[error("block not taken: {0}")]
-    Block(#[from] Unknown),
-    /// The transaction breaks a rule.
-    #[error("invalid transaction: {0}")]
-    InvalidTransaction(#[from] InvalidTransaction),
-    /// The transaction was not taken.
-    #[error("transaction not taken: {0}")]
-    Transaction(#[from] PoolError),
-    /// Too many transactions are being checked.
-    #[error("too many transactions are waiting to be checked: try again")]
-    Busy,
-    /// The synchroniser has stopped.
-    #[error("the node is stopping")]
-    Stopped,
-}
-
-/// What the check of a transaction found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransactionVerdict {
-    /// It may stand in a block.
-    Valid,
-    /// It is on the main chain already.
-    Included,
-    /// It breaks a rule.
-    Invalid(InvalidTransaction),
 }
 
 impl Core {

@@ -182,3 +182,6 @@ fn top_of(store: &dyn ChainStore, depth: u64) -> Result<Vec<BlockRef>, StoreErro
     }
     Ok(top)
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,11 @@ pub(super) struct Pursuit {
     /// The last block of the branch that is stored, or being stored.
     pub(super) cursor: BlockRef,
     /// Blocks above the cursor, by height.
-    pub(super) window: BTreeMap<u64, Piece>,
+    window: BTreeMap<u64, Piece>,
     /// Up to which height the window is of the leader's branch, without gaps.
     trusted: u64,
+    /// Whether that has to be found out anew.
+    unsettled: bool,
     /// How often the fork was looked for: a leader whose chain changes all the time is not followed for ever.
     pub(super) searches: u32,
 }
@@ -74,6 +76,7 @@ impl Pursuit {
             cursor,
             window: BTreeMap::new(),
             trusted: cursor.height.get(),
+            unsettled: false,
             searches: 0,
         }
     }
@@ -93,10 +96,36 @@ impl Pursuit {
         self.stage = Stage::Fetching;
     }
 
+    /// Follows another leader, with what is there.
+    pub(super) fn follow(&mut self, leader: PeerId) {
+        self.leader = leader;
+        self.unsettled = true;
+    }
+
+    pub(super) fn piece(&self, height: u64) -> Option<&Piece> {
+        self.window.get(&height)
+    }
+
+    pub(super) fn piece_mut(&mut self, height: u64) -> Option<&mut Piece> {
+        self.window.get_mut(&height)
+    }
+
+    pub(super) fn insert(&mut self, piece: Piece) {
+        self.window.insert(piece.place.height.get(), piece);
+        self.unsettled = true;
+    }
+
+    /// Forgets what a peer sent.
+    pub(super) fn drop_from(&mut self, peer: &PeerId) {
+        self.window.retain(|_, piece| piece.from != *peer);
+        self.unsettled = true;
+    }
+
     pub(super) fn next_height(&self) -> u64 {
         self.cursor.height.get() + 1
     }
 
+    /// Bytes of the window.
     pub(super) fn bytes(&self) -> usize {
         self.window.values().map(|piece| piece.size).sum()
     }
@@ -104,6 +133,9 @@ impl Pursuit {
     /// Finds out how far the window is of the leader's branch: from the leader's highest block of the gapless run above
     /// the cursor down, link by link.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        if !std::mem::take(&mut self.unsettled) {
+            return Ok(());
+        }
         let first = self.next_height();
         let run = (first..).map_while(|height| self.window.get(&height));
         let Some(top) =
@@ -118,6 +150,7 @@ impl Pursuit {
                 let from = piece.from;
                 self.window.retain(|other, piece| *other > height || piece.from != from);
                 self.trusted = first - 1;
+                self.unsettled = true;
                 return Err(Trouble::Diverged(from));
             }
         }
@@ -141,24 +174,20 @@ impl Pursuit {
         Some(piece)
     }
 
-    /// The lowest run of at most `count` heights up to `last` that are neither here nor in one of `asked`.
-    pub(super) fn gap(&self, last: u64, count: u64, asked: &[(u64, u64)]) -> Option<(u64, u64)> {
-        let covering = |height: u64| {
-            asked.iter().find(|(start, end)| (*start..=*end).contains(&height)).map(|(_, end)| *end)
-        };
-        let mut start = self.next_height();
-        while start <= last {
-            if let Some(end) = covering(start) {
-                start = end + 1;
-            } else if self.window.contains_key(&start) {
-                start += 1;
-            } else {
-                let free = |height: &u64| !self.window.contains_key(height) && covering(*height).is_none();
-                let end = (start..=last.min(start + count - 1)).take_while(free).last()?;
-                return Some((start, end));
+    /// The runs of heights above the cursor, up to `last`, that are neither here nor in one of `asked`; ascending.
+    pub(super) fn gaps(&self, last: u64, asked: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+        let mut covered: Vec<(u64, u64)> = self.window.keys().map(|height| (*height, *height)).collect();
+        covered.extend(asked);
+        covered.push((last.saturating_add(1), last.saturating_add(1)));
+        covered.sort_unstable();
+        let (mut gaps, mut next) = (Vec::new(), self.next_height());
+        for (start, end) in covered {
+            if next < start && next <= last {
+                gaps.push((next, last.min(start - 1)));
             }
+            next = next.max(end.saturating_add(1));
         }
-        None
+        gaps
     }
 }
 

@@ -1,12 +1,12 @@
 //! What peers push at us, and what is submitted here: new blocks and transactions.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use bt2c_p2p::Inventory;
-use bt2c_proto::{Block, BlockHash, PeerId, Time, Transaction};
+use bt2c_proto::{Block, BlockHash, PeerId, Time, Transaction, TxHash};
 
 use super::{Action, Blame, Core, RequestId, Source, SubmitError, TransactionVerdict, orphans::Orphan};
 use crate::{
@@ -25,6 +25,8 @@ pub(super) struct Pushes {
     pub(super) ready: VecDeque<(CheckedBlock, Senders)>,
     /// Transactions with the workers, by job.
     transactions: BTreeMap<u64, Push<Transaction>>,
+    /// Their jobs, by the hash that they claim.
+    by_hash: BTreeSet<(TxHash, u64)>,
 }
 
 #[derive(Debug)]
@@ -176,7 +178,7 @@ impl Core {
     pub(super) fn adopt_orphans(&mut self, now: Time, parent: &BlockRef) {
         for orphan in self.orphans.take_children(&parent.hash) {
             let place = BlockRef::from(&orphan.block.header);
-            let fetched = self.pursuit.as_ref().and_then(|pursuit| pursuit.window.get(&place.height.get()));
+            let fetched = self.pursuit.as_ref().and_then(|pursuit| pursuit.piece(place.height.get()));
             if self.recent.contains(&place.hash)
                 || fetched.is_some_and(|piece| piece.place.hash == place.hash)
             {
@@ -252,10 +254,14 @@ impl Core {
         size: usize,
     ) -> Result<(), SubmitError> {
         self.pool.admits(now, &transaction)?;
-        let same = |push: &&mut Push<Transaction>| *push.object == transaction;
-        if let Some(push) = self.pushes.transactions.values_mut().find(same) {
-            push.senders.add(source);
-            return Ok(());
+        let hash = transaction.hash;
+        for (_, job) in self.pushes.by_hash.range((hash, 0)..=(hash, u64::MAX)) {
+            if let Some(push) =
+                self.pushes.transactions.get_mut(job).filter(|push| *push.object == transaction)
+            {
+                push.senders.add(source);
+                return Ok(());
+            }
         }
         if self.pushes.transactions.len() >= self.config.max_pushed_transactions {
             self.counters.busy += 1;
@@ -264,6 +270,7 @@ impl Core {
         let job = self.job();
         let transaction = Arc::new(transaction);
         self.actions.push_back(Action::CheckTransaction { job, transaction: Arc::clone(&transaction) });
+        self.pushes.by_hash.insert((hash, job));
         self.pushes.transactions.insert(job, Push { object: transaction, senders: source.into(), size });
         Ok(())
     }
@@ -272,6 +279,7 @@ impl Core {
     pub fn handle_transaction_checked(&mut self, now: Time, job: u64, verdict: TransactionVerdict) {
         let Some(push) = self.pushes.transactions.remove(&job) else { return };
         let (transaction, senders) = (push.object, push.senders);
+        self.pushes.by_hash.remove(&(transaction.hash, job));
         let result = match verdict {
             TransactionVerdict::Valid => {
                 self.pool.insert(now, Arc::clone(&transaction)).map_err(SubmitError::from)

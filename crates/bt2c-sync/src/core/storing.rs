@@ -2,7 +2,7 @@
 
 use bt2c_proto::{PeerId, Time};
 
-use super::{Action, Core, pursuit::PieceState, pushes::Senders};
+use super::{Action, Core, SubmitError, pursuit::PieceState, pushes::Senders};
 use crate::{
     chain::{BlockRef, CheckedBlock},
     consensus::{Invalid, InvalidBlock, Unknown, Verdict},
@@ -69,7 +69,7 @@ impl Core {
     pub(super) fn store_next(&mut self, now: Time) {
         while self.importing.is_none() {
             let Some((block, senders)) = self.pushes.ready.pop_front() else { break };
-            match self.attach(now, &block.place) {
+            match self.attach_pushed(now, &block.place) {
                 Ok(()) => self.start_import(vec![block], Origin::Pushed(senders)),
                 Err(error) => self.refuse_block(&senders, &block.place, error),
             }
@@ -87,10 +87,14 @@ impl Core {
         self.importing = Some(Importing { batch, origin, retry_at: None });
     }
 
-    /// Whether a block can follow what is stored, now.
-    fn attach(&self, now: Time, place: &BlockRef) -> Result<(), super::SubmitError> {
+    /// Whether a pushed block can follow what is stored, now.
+    fn attach_pushed(&mut self, now: Time, place: &BlockRef) -> Result<(), SubmitError> {
         if self.recent.contains(&place.hash) {
             return Err(Unknown::Known.into());
+        }
+        if self.recent.in_slot(self.consensus.slot(place.timestamp)).len() >= 2 {
+            self.counters.slot_full += 1;
+            return Err(Unknown::SlotFull.into());
         }
         let parent = self.recent.get(&place.parent).ok_or(Unknown::Parent)?;
         match self.consensus.check_header(place, parent, now) {

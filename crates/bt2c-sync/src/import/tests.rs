@@ -38,7 +38,7 @@ fn a_repeated_transaction_is_rejected_wherever_the_first_one_is() {
     let one = store(&test);
     let imported = import(&one, &test, &checked(&[first.clone(), empty.clone(), again.clone()])).unwrap();
     assert_eq!((imported.stored, imported.rejected), (2, expected));
-    let imported = import(&one, &test, &checked(&[again.clone()])).unwrap();
+    let imported = import(&one, &test, &checked(std::slice::from_ref(&again))).unwrap();
     assert_eq!((imported.stored, imported.rejected), (0, expected));
 
     let beside = store(&test);
@@ -64,7 +64,7 @@ fn a_better_branch_takes_over_and_gives_transactions_back() {
     let genesis = test.genesis_ref();
     let (kept, lost) = (test.transaction(1, GENESIS_TIME, 1), test.transaction(2, GENESIS_TIME, 1));
     let old = test.block(&genesis, 1, 0, vec![kept.clone(), lost.clone()]);
-    import(&store, &test, &checked(&[old.clone()])).unwrap();
+    import(&store, &test, &checked(std::slice::from_ref(&old))).unwrap();
     let new = [test.block(&genesis, 2, 1, vec![kept])];
     let side = test.block(&BlockRef::from(&new[0].header), 3, 1, Vec::new());
 
@@ -72,7 +72,7 @@ fn a_better_branch_takes_over_and_gives_transactions_back() {
     if stored.reorganisation.is_none() {
         assert!(stored.applied.is_empty());
     }
-    let taken = import(&store, &test, &checked(&[side.clone()])).unwrap();
+    let taken = import(&store, &test, &checked(std::slice::from_ref(&side))).unwrap();
     assert_eq!(store.tip(), BlockRef::from(&side.header));
     let change = stored.reorganisation.or(taken.reorganisation).expect("the chain changed its path");
     assert_eq!((change.fork, change.old_tip), (genesis, BlockRef::from(&old.header)));

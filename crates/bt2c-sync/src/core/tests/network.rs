@@ -5,10 +5,14 @@ use std::{
     time::Duration,
 };
 
-use bt2c_proto::BlockHeader;
+use bt2c_p2p::Inventory;
+use bt2c_proto::{Block, BlockHeader, GetBlocks, Transaction};
 
 use super::*;
-use crate::{ChainStore, MemoryStore, check_block, import, testing::GENESIS_TIME};
+use crate::{
+    ChainStore, MemoryStore, check_block, import,
+    testing::{GENESIS_TIME, TestConsensus, checked},
+};
 
 /// The node that is watched where only one is.
 pub(super) const NODE: usize = 0;

@@ -1,0 +1,110 @@
+//! Whom to follow: the peer whose branch is the best that is not merely claimed.
+
+use std::cmp::Reverse;
+
+use bt2c_proto::{BlockHash, PeerId, Time};
+
+use super::{
+    Action, Core, PeerState,
+    peers::Claim,
+    pursuit::{Pursuit, Stage},
+};
+
+impl Core {
+    /// Whether a peer says it has a better chain than ours, and may be asked for it.
+    pub(super) fn is_candidate(&self, state: &PeerState) -> Option<Claim> {
+        let claim = state.claim.filter(|_| state.usable())?;
+        let better = self.consensus.better(claim.tip(), self.tip().tip());
+        let new = claim.hash.is_none_or(|hash| !self.recent.contains(&hash) && !self.is_arriving(&hash));
+        (better && new).then_some(claim)
+    }
+
+    /// Whether a block is about to be stored without being asked for.
+    fn is_arriving(&self, hash: &BlockHash) -> bool {
+        let storing = |hash: BlockHash| {
+            // What is claimed is a tip, so of a batch only the end can be meant.
+            let last = self.importing.as_ref().and_then(|importing| importing.batch.last());
+            last.is_some_and(|block| block.place.hash == hash) || self.pushes.contains(&hash)
+        };
+        storing(*hash) || self.orphans.parent_of(hash).is_some_and(storing)
+    }
+
+    pub(super) fn has_candidates(&self) -> bool {
+        self.peers.values().any(|state| self.is_candidate(state).is_some())
+    }
+
+    /// A height so far above ours that it has to be shown before it is believed.
+    pub(super) fn is_far(&self, claim: Claim, state: &PeerState) -> bool {
+        let near = self.tip().height.get().saturating_add(state.range_blocks(self.average_block));
+        claim.height > near && claim.height > state.proven
+    }
+
+    /// Chooses the peer whose branch is followed.
+    pub(super) fn elect(&mut self, now: Time) {
+        if self.importing.is_some() && self.pursuit.is_none() {
+            return;
+        }
+        let mut shown = Vec::new();
+        let (mut highest_far, mut probing) = (0, false);
+        for (peer, state) in &self.peers {
+            let Some(claim) = self.is_candidate(state).filter(|_| state.muted_until <= now) else { continue };
+            if self.is_far(claim, state) {
+                highest_far = highest_far.max(claim.height);
+                probing |= !state.is_late();
+            } else {
+                shown.push((*peer, claim.height, state.is_late(), state.demerits));
+            }
+        }
+        let top = shown.iter().map(|(_, height, ..)| *height).max().unwrap_or(0);
+        let class = top.saturating_sub(self.config.max_reorg_depth);
+        shown.retain(|(_, height, ..)| *height >= class);
+        let best = shown
+            .iter()
+            .min_by_key(|(peer, height, late, demerits)| (*late, *demerits, Reverse(*height), *peer))
+            .map(|(peer, ..)| *peer);
+        match (&mut self.pursuit, best) {
+            (None, Some(leader)) => {
+                if !(probing && highest_far > top.saturating_add(self.config.max_reorg_depth)) {
+                    self.start_pursuit(leader);
+                }
+            }
+            (None, None) => {}
+            (Some(pursuit), Some(best)) => {
+                let stays = shown.iter().any(|(peer, _, late, _)| *peer == pursuit.leader && !late);
+                if !stays && pursuit.leader != best {
+                    pursuit.follow(best);
+                    if matches!(pursuit.stage, Stage::Forking(_)) {
+                        self.pursuit = None;
+                        self.start_pursuit(best);
+                    }
+                }
+            }
+            (Some(_), None) => self.end_pursuit(),
+        }
+    }
+
+    fn start_pursuit(&mut self, leader: PeerId) {
+        for state in self.peers.values_mut() {
+            state.diverged = false;
+        }
+        let tip = self.tip();
+        let claimed = self.peers.get(&leader).and_then(|state| state.claim).map_or(0, |claim| claim.height);
+        self.pursuit = Some(Pursuit::new(leader, tip));
+        if claimed <= tip.height.get() {
+            // As long as ours, and another tip: they differ there.
+            self.search_fork(claimed);
+        }
+    }
+
+    /// Nobody has a better chain: tells the others of the tip, if it was fetched and not pushed to all.
+    fn end_pursuit(&mut self) {
+        if self.importing.is_some() {
+            return;
+        }
+        self.pursuit = None;
+        let tip = self.tip();
+        if let Some(block) = self.fetched_tip.take().filter(|block| block.place.hash == tip.hash) {
+            self.actions.push_back(Action::RelayBlock { hash: tip.hash, bytes: block.bytes });
+        }
+    }
+}
