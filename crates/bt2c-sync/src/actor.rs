@@ -1,40 +1,33 @@
 //! The task around the core: turns messages, requests and results into inputs, and actions into deeds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod deeds;
+mod peers;
 
-use bt2c_p2p::{ConnectionId, Env, Handle as P2PHandle, Inbound, Inventory, Peer, Tip};
+use std::{collections::BTreeMap, sync::Arc};
+
+use bt2c_p2p::{Env, Handle as P2PHandle, Inbound, Tip};
 use bt2c_proto::{
-    Frame, GetBlocks, Message, NewTransaction, PeerId, Time, Transaction, TxHash,
+    Message, Time, Transaction, TxHash,
     limits::{MAX_BLOCK_BYTES, MAX_TRANSACTIONS},
 };
-use bt2c_security::Offence;
-use tokio::sync::{
-    broadcast::{self, error::RecvError},
-    mpsc, oneshot,
-};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::peers::Peers;
 use crate::{
     chain::{CheckedBlock, TxKey},
-    consensus::{Consensus, InvalidBlock, check_block},
-    core::{Action, Blame, Core, Counters, PeerFacts, RequestId, Source, SubmitError, TransactionVerdict},
+    consensus::{Consensus, InvalidBlock},
+    core::{Core, Counters, RequestId, Source, SubmitError, TransactionVerdict},
     cost,
     event::Event,
-    import::{Imported, import},
+    import::Imported,
     ingress::{Request, SyncStatus, Template},
     metrics::SyncMetrics,
-    serve::{QUESTIONS, Server},
     store::{ChainStore, StoreError},
 };
 
 /// Room that a block's header takes, at most, in canonical form: what is left is for transactions.
 const HEADER_ROOM: usize = 2048;
-
-/// Ended connections that are remembered, for messages of theirs that are still in a channel.
-const ENDED: usize = 256;
 
 /// The channels that bring something.
 pub(crate) struct Inputs {
@@ -80,19 +73,6 @@ pub(crate) struct Actor {
     pub(crate) next_request: RequestId,
 }
 
-/// The connected peers.
-#[derive(Default)]
-pub(crate) struct Peers {
-    up: BTreeMap<PeerId, Connected>,
-    ended: BTreeSet<ConnectionId>,
-}
-
-struct Connected {
-    peer: Peer,
-    /// Leads to the task that answers it, once it has asked something.
-    questions: Option<mpsc::Sender<GetBlocks>>,
-}
-
 impl Actor {
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
         let stop = self.stop.clone();
@@ -126,66 +106,6 @@ impl Actor {
         self.env.clock.now()
     }
 
-    async fn handle_peers(&mut self, event: Result<bt2c_p2p::Event, RecvError>) {
-        match event {
-            Ok(bt2c_p2p::Event::PeerUp(peer)) => self.peer_up(&peer),
-            Ok(bt2c_p2p::Event::PeerDown { peer, .. }) => self.peer_down(&peer),
-            Ok(_) => {}
-            Err(RecvError::Lagged(_)) => self.start_over().await,
-            // The manager has stopped, and so will this, by whoever stops both.
-            Err(RecvError::Closed) => self.stop.cancelled().await,
-        }
-    }
-
-    /// Learns anew who is connected.
-    async fn start_over(&mut self) {
-        let now: Vec<Peer> = self.p2p.peers().await.into_iter().map(|info| info.peer).collect();
-        let gone: Vec<Peer> = self
-            .peers
-            .up
-            .values()
-            .map(|connected| connected.peer.clone())
-            .filter(|peer| now.iter().all(|other| other.connection() != peer.connection()))
-            .collect();
-        for peer in &gone {
-            self.peer_down(peer);
-        }
-        for peer in &now {
-            self.peer_up(peer);
-        }
-    }
-
-    fn peer_up(&mut self, peer: &Peer) {
-        let known = self.peers.up.get(&peer.id());
-        // Of two connections of one peer, the newer has the greater number, and is the one that stays.
-        if known.is_some_and(|known| known.peer.connection() >= peer.connection())
-            || self.peers.ended.contains(&peer.connection())
-        {
-            return;
-        }
-        self.peers.up.insert(peer.id(), Connected { peer: peer.clone(), questions: None });
-        let hello = peer.hello();
-        let facts = PeerFacts {
-            id: peer.id(),
-            height: hello.block_height,
-            hash: hello.last_block_hash,
-            genesis: hello.genesis_hash,
-            requests_per_minute: hello.limits.map(|limits| limits.requests_per_minute),
-        };
-        self.core.handle_peer_up(self.now(), &facts);
-    }
-
-    fn peer_down(&mut self, peer: &Peer) {
-        self.peers.ended.insert(peer.connection());
-        while self.peers.ended.len() > ENDED {
-            self.peers.ended.pop_first();
-        }
-        if self.peers.up.get(&peer.id()).is_some_and(|known| known.peer.connection() == peer.connection()) {
-            self.peers.up.remove(&peer.id());
-            self.core.handle_peer_down(self.now(), &peer.id());
-        }
-    }
-
     fn handle_inbound(&mut self, inbound: Inbound) {
         // The first message can overtake the event that its sender is up.
         self.peer_up(&inbound.peer);
@@ -204,26 +124,6 @@ impl Actor {
             }
             Message::GetBlocks(question) => self.serve(id, question),
             _ => {}
-        }
-    }
-
-    fn serve(&mut self, id: PeerId, question: GetBlocks) {
-        let Some(Connected { peer, questions }) = self.peers.up.get_mut(&id) else { return };
-        let sender = questions.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel(QUESTIONS);
-            let server = Server {
-                store: Arc::clone(&self.store),
-                compute: Arc::clone(&self.env.compute),
-                clock: Arc::clone(&self.env.clock),
-                node_id: self.p2p.local().node_id.clone(),
-                metrics: Arc::clone(&self.metrics),
-                stop: self.stop.clone(),
-            };
-            self.tasks.spawn(server.run(peer.clone(), receiver));
-            sender
-        });
-        if sender.try_send(question).is_err() {
-            self.metrics.unserved.inc();
         }
     }
 
@@ -307,121 +207,6 @@ impl Actor {
             }
         });
     }
-
-    /// Does what the core wants.
-    async fn act(&mut self) {
-        while let Some(action) = self.core.poll_action() {
-            match action {
-                Action::Request { peer, range } => self.request(&peer, range),
-                Action::Close { peer, code } => {
-                    let p2p = self.p2p.clone();
-                    self.tasks.spawn(async move { p2p.disconnect_from_peer(peer, code).await });
-                }
-                Action::Blame { peer, blame } => {
-                    self.p2p.report(peer, offence(&blame), blame.to_string()).await;
-                }
-                Action::CheckBlocks { job, blocks } => {
-                    let consensus = Arc::clone(&self.consensus);
-                    let cost = cost::check(blocks.iter().map(|block| &**block));
-                    self.work(cost, move || Done::Checked {
-                        job,
-                        results: blocks.iter().map(|block| check_block(&*consensus, block)).collect(),
-                    });
-                }
-                Action::CheckTransaction { job, transaction } => self.check_transaction(job, transaction),
-                Action::Import(batch) => {
-                    let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
-                    self.work(cost::import(batch.len()), move || {
-                        Done::Imported(Box::new(import(&*store, &*consensus, &batch)))
-                    });
-                }
-                Action::RelayBlock { hash, bytes } => {
-                    let frame = Frame::new_block(&bytes, &self.p2p.local().node_id, self.now());
-                    self.relay(Inventory::Block(hash), frame).await;
-                }
-                Action::RelayTransaction(transaction) => {
-                    let inventory = Inventory::Transaction(transaction.hash);
-                    let push = NewTransaction { transaction: (*transaction).clone() };
-                    self.relay(inventory, self.p2p.frame(&Message::NewTransaction(push))).await;
-                }
-                Action::MarkSeen { peer, inventory } => self.p2p.mark_seen(inventory, peer).await,
-                Action::SetTip(tip) => self.p2p.set_tip(tip),
-                Action::Emit(event) => self.emit(event),
-                Action::Reply { request, result } => {
-                    if let Some(reply) = self.replies.remove(&request) {
-                        let _ = reply.send(result);
-                    }
-                }
-            }
-        }
-        self.metrics.follow(&self.core, &mut self.counted);
-        if self.core.is_synced() {
-            for reply in self.waiting.drain(..) {
-                let _ = reply.send(self.core.tip().tip());
-            }
-        }
-    }
-
-    fn request(&self, peer: &PeerId, range: GetBlocks) {
-        let Some(connected) = self.peers.up.get(peer) else { return };
-        // A frame that is not queued is a question that is not answered: it runs into its time-out.
-        if let Ok(frame) = self.p2p.frame(&Message::GetBlocks(range))
-            && let Err(error) = connected.peer.send(frame)
-        {
-            tracing::debug!(%error, peer = %peer.short(), "request not sent");
-        }
-    }
-
-    async fn relay(&self, inventory: Inventory, frame: Result<Frame, bt2c_proto::FrameError>) {
-        match frame {
-            Ok(frame) => self.p2p.relay(inventory, frame).await,
-            Err(error) => tracing::debug!(%error, "not relayed"),
-        }
-    }
-
-    fn check_transaction(&self, job: u64, transaction: Arc<Transaction>) {
-        let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
-        self.work(cost::TRANSACTION, move || {
-            let verdict = match consensus.check_transaction(&transaction, None) {
-                Err(reason) => TransactionVerdict::Invalid(reason),
-                // A store that fails will say so where it matters.
-                Ok(()) if is_included(&*store, &transaction).unwrap_or(false) => TransactionVerdict::Included,
-                Ok(()) => TransactionVerdict::Valid,
-            };
-            Done::TransactionChecked { job, verdict }
-        });
-    }
-
-    /// Runs a job off the reactor. The core bounds how many there are.
-    fn work(&self, cost: std::time::Duration, job: impl FnOnce() -> Done + Send + 'static) {
-        let (compute, done) = (Arc::clone(&self.env.compute), self.done.clone());
-        self.tasks.spawn(async move {
-            let result = compute.compute(cost, job).await;
-            // The actor is gone: nobody wants the result.
-            let _ = done.send(result).await;
-        });
-    }
-
-    fn emit(&self, event: Event) {
-        match &event {
-            Event::BranchTooDeep { peer, below, claimed } => tracing::warn!(
-                peer = %peer.short(), %below, %claimed,
-                "peer's chain leaves ours too deep to be followed: one of the two is a dead branch"
-            ),
-            Event::StoreFailed { error } => tracing::error!(%error, "blocks cannot be stored; trying again"),
-            Event::Reorganised { old_tip, new_tip, fork, reverted } => tracing::info!(
-                old = %old_tip.height, new = %new_tip.height, fork = %fork.height, reverted = reverted.len(),
-                "reorganised"
-            ),
-            Event::Equivocation { slot, first, second } => tracing::debug!(
-                slot, first = %first.short(), second = %second.hash.short(), "two blocks of one slot"
-            ),
-            _ => {}
-        }
-        self.metrics.count(&event);
-        // Nobody listens: fine.
-        let _ = self.events.send(event);
-    }
 }
 
 fn is_included(store: &dyn ChainStore, transaction: &Transaction) -> Result<bool, StoreError> {
@@ -431,12 +216,4 @@ fn is_included(store: &dyn ChainStore, transaction: &Transaction) -> Result<bool
         }
     }
     Ok(false)
-}
-
-const fn offence(blame: &Blame) -> Offence {
-    match blame {
-        Blame::Block { .. } => Offence::InvalidBlock,
-        Blame::Transaction { .. } => Offence::InvalidTransaction,
-        Blame::Range { .. } => Offence::Protocol,
-    }
 }

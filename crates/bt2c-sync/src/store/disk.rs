@@ -5,7 +5,9 @@
 //! that is lost, or that refers to what the segments do not have, is rebuilt from them.
 
 mod backend;
+mod format;
 mod index;
+mod rebuild;
 mod segments;
 
 use std::{
@@ -22,20 +24,15 @@ use bt2c_p2p::env::Disk;
 use bt2c_proto::{Block, BlockHash, Height};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 
 use self::{
+    format::check_format,
     index::{Entry, Index},
-    segments::{End, Location, RECORD_HEADER, Record, Segments, io_error},
+    rebuild::rebuild,
+    segments::{End, Segments, io_error},
 };
 use super::{ChainStore, StoreError};
 use crate::chain::{BlockRef, CheckedBlock, TxKey};
-
-/// The format that this version writes.
-const FORMAT: u32 = 1;
-
-/// Blocks that go into the index at once while it is rebuilt.
-const REBUILD_BATCH: usize = 1000;
 
 /// How a [`DiskStore`] uses its directory.
 #[derive(Debug, Clone)]
@@ -70,13 +67,6 @@ pub struct DiskStore {
     /// The index failed in a write and has to be opened anew.
     broken: AtomicBool,
     _lock: Box<dyn Send + Sync>,
-}
-
-/// What `format.json` says.
-#[derive(Serialize, Deserialize)]
-struct Format {
-    format: u32,
-    genesis: BlockHash,
 }
 
 impl DiskStore {
@@ -226,32 +216,6 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, StoreError>
     })
 }
 
-/// Checks what kind of store this is; writes it down in a new one.
-fn check_format(disk: &dyn Disk, dir: &Path, genesis: BlockHash) -> Result<(), StoreError> {
-    let path = dir.join("format.json");
-    let bytes = match disk.read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let format = Format { format: FORMAT, genesis };
-            let bytes = serde_json::to_vec(&format).expect("two plain fields");
-            return disk
-                .write_atomic(&path, &bytes, false)
-                .map_err(|source| io_error("write", &path, source));
-        }
-        Err(source) => return Err(io_error("read", &path, source)),
-    };
-    let format: Format = serde_json::from_slice(&bytes)
-        .map_err(|error| StoreError::Format { path, reason: error.to_string().into() })?;
-    if format.format > FORMAT {
-        return Err(StoreError::Newer { path: dir.to_owned(), found: format.format, supported: FORMAT });
-    }
-    if format.genesis != genesis {
-        let path = dir.to_owned();
-        return Err(StoreError::OtherGenesis { path, found: format.genesis, expected: genesis });
-    }
-    Ok(())
-}
-
 fn index_path(dir: &Path) -> PathBuf {
     dir.join("index.redb")
 }
@@ -311,90 +275,4 @@ fn attach(index: &Index, segments: &Segments) -> Result<Option<(BlockRef, End)>,
     }
     let Some(entry) = index.block(&tip.hash)? else { return Ok(None) };
     Ok(segments.read(entry.location)?.map(|_| (tip, end)))
-}
-
-/// Makes the index anew from the segments, or from the genesis block where there are none.
-fn rebuild(
-    index: Index,
-    disk: &dyn Disk,
-    dir: &Path,
-    segments: &Segments,
-    config: &DiskStoreConfig,
-    genesis: &CheckedBlock,
-) -> Result<Index, StoreError> {
-    let fresh = index.tip()?.is_none();
-    let index = if fresh {
-        index
-    } else {
-        tracing::warn!(dir = %dir.display(), "index refers to blocks that are not there: rebuilding it");
-        drop(index);
-        new_index(disk, dir, config)?
-    };
-    let start = End { segment: 0, offset: 0 };
-    let mut rebuild = Rebuild { index: &index, config, best: None, end: start, batch: Vec::new() };
-    rebuild.scan(segments)?;
-    if rebuild.best.is_none() {
-        let (locations, end) = segments.append(start, std::iter::once(&genesis.bytes))?;
-        index.append(&[(genesis, locations[0])], genesis.place.hash, end, config.max_reorg_depth)?;
-    }
-    Ok(index)
-}
-
-/// A pass over the segments that fills an empty index. What was stored was verified, and checksums say that it is what was
-/// stored; which branch is the main chain is decided as the default rule does.
-struct Rebuild<'a> {
-    index: &'a Index,
-    config: &'a DiskStoreConfig,
-    best: Option<BlockRef>,
-    end: End,
-    batch: Vec<(CheckedBlock, Location)>,
-}
-
-impl Rebuild<'_> {
-    fn scan(&mut self, segments: &Segments) -> Result<(), StoreError> {
-        let present = segments.list()?;
-        let mut whole = true;
-        for (expected, segment) in (0_u32..).zip(present) {
-            if !whole || segment != expected {
-                // Nothing can be attached behind a gap, and nothing is thrown away unseen.
-                tracing::warn!(segment, "segment lies behind a damaged one: set aside");
-                segments.set_aside(segment)?;
-                whole = false;
-                continue;
-            }
-            self.end = End { segment, offset: 0 };
-            while let Record::Whole(bytes) = segments.record(self.end)? {
-                if !self.take(bytes)? {
-                    break;
-                }
-            }
-            whole = segments.len(segment)? == self.end.offset;
-        }
-        self.flush()
-    }
-
-    fn take(&mut self, bytes: Bytes) -> Result<bool, StoreError> {
-        let Ok(block) = serde_json::from_slice::<Block>(&bytes) else { return Ok(false) };
-        let len = u32::try_from(bytes.len()).expect("a record's length has 32 bits");
-        let location = Location { segment: self.end.segment, offset: self.end.offset, len };
-        self.end.offset += (RECORD_HEADER + bytes.len()) as u64;
-        let block = CheckedBlock::with_bytes(&block, bytes);
-        let rank = |place: &BlockRef| (place.height, std::cmp::Reverse(place.hash));
-        if self.best.is_none_or(|best| rank(&block.place) > rank(&best)) {
-            self.best = Some(block.place);
-        }
-        self.batch.push((block, location));
-        if self.batch.len() == REBUILD_BATCH {
-            self.flush()?;
-        }
-        Ok(true)
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        let Some(best) = self.best else { return Ok(()) };
-        let batch: Vec<_> = self.batch.iter().map(|(block, location)| (block, *location)).collect();
-        self.index.append(&batch, best.hash, self.end, self.config.max_reorg_depth)?;
-        self.batch.clear();
-        Ok(())
-    }
 }

@@ -1,0 +1,151 @@
+//! What the actor does about the core's actions.
+
+use std::{sync::Arc, time::Duration};
+
+use bt2c_p2p::Inventory;
+use bt2c_proto::{Block, Frame, FrameError, GetBlocks, Message, NewTransaction, PeerId, Transaction};
+use bt2c_security::Offence;
+
+use super::{Actor, Done, is_included};
+use crate::{
+    chain::CheckedBlock,
+    consensus::check_block,
+    core::{Action, Blame, TransactionVerdict},
+    cost,
+    event::Event,
+    import::import,
+};
+
+impl Actor {
+    /// Does what the core wants.
+    pub(super) async fn act(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            self.perform(action).await;
+        }
+        self.metrics.follow(&self.core, &mut self.counted);
+        if self.core.is_synced() {
+            for reply in self.waiting.drain(..) {
+                // Nobody waits any more: no harm.
+                let _ = reply.send(self.core.tip().tip());
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::Request { peer, range } => self.request(&peer, range),
+            Action::Close { peer, code } => {
+                let p2p = self.p2p.clone();
+                self.tasks.spawn(async move { p2p.disconnect_from_peer(peer, code).await });
+            }
+            Action::Blame { peer, blame } => {
+                self.p2p.report(peer, offence(&blame), blame.to_string()).await;
+            }
+            Action::CheckBlocks { job, blocks } => self.check_blocks(job, blocks),
+            Action::CheckTransaction { job, transaction } => self.check_transaction(job, transaction),
+            Action::Import(batch) => self.import(batch),
+            Action::RelayBlock { hash, bytes } => {
+                let frame = Frame::new_block(&bytes, &self.p2p.local().node_id, self.now());
+                self.relay(Inventory::Block(hash), frame).await;
+            }
+            Action::RelayTransaction(transaction) => {
+                let inventory = Inventory::Transaction(transaction.hash);
+                let push = NewTransaction { transaction: (*transaction).clone() };
+                self.relay(inventory, self.p2p.frame(&Message::NewTransaction(push))).await;
+            }
+            Action::MarkSeen { peer, inventory } => self.p2p.mark_seen(inventory, peer).await,
+            Action::SetTip(tip) => self.p2p.set_tip(tip),
+            Action::Emit(event) => self.emit(event),
+            Action::Reply { request, result } => {
+                if let Some(reply) = self.replies.remove(&request) {
+                    let _ = reply.send(result);
+                }
+            }
+        }
+    }
+
+    fn request(&self, peer: &PeerId, range: GetBlocks) {
+        let Some(connected) = self.peers.up.get(peer) else { return };
+        // A frame that is not queued is a question that is not answered: it runs into its time-out.
+        if let Ok(frame) = self.p2p.frame(&Message::GetBlocks(range))
+            && let Err(error) = connected.peer.send(frame)
+        {
+            tracing::debug!(%error, peer = %peer.short(), "request not sent");
+        }
+    }
+
+    async fn relay(&self, inventory: Inventory, frame: Result<Frame, FrameError>) {
+        match frame {
+            Ok(frame) => self.p2p.relay(inventory, frame).await,
+            Err(error) => tracing::debug!(%error, "not relayed"),
+        }
+    }
+
+    fn check_blocks(&self, job: u64, blocks: Vec<Arc<Block>>) {
+        let consensus = Arc::clone(&self.consensus);
+        let cost = cost::check(blocks.iter().map(|block| &**block));
+        self.work(cost, move || Done::Checked {
+            job,
+            results: blocks.iter().map(|block| check_block(&*consensus, block)).collect(),
+        });
+    }
+
+    fn import(&self, batch: Vec<CheckedBlock>) {
+        let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
+        self.work(cost::import(batch.len()), move || {
+            Done::Imported(Box::new(import(&*store, &*consensus, &batch)))
+        });
+    }
+
+    fn check_transaction(&self, job: u64, transaction: Arc<Transaction>) {
+        let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
+        self.work(cost::TRANSACTION, move || {
+            let verdict = match consensus.check_transaction(&transaction, None) {
+                Err(reason) => TransactionVerdict::Invalid(reason),
+                // A store that fails will say so where it matters.
+                Ok(()) if is_included(&*store, &transaction).unwrap_or(false) => TransactionVerdict::Included,
+                Ok(()) => TransactionVerdict::Valid,
+            };
+            Done::TransactionChecked { job, verdict }
+        });
+    }
+
+    /// Runs a job off the reactor. The core bounds how many there are.
+    fn work(&self, cost: Duration, job: impl FnOnce() -> Done + Send + 'static) {
+        let (compute, done) = (Arc::clone(&self.env.compute), self.done.clone());
+        self.tasks.spawn(async move {
+            let result = compute.compute(cost, job).await;
+            // The actor is gone: nobody wants the result.
+            let _ = done.send(result).await;
+        });
+    }
+
+    fn emit(&self, event: Event) {
+        match &event {
+            Event::BranchTooDeep { peer, below, claimed } => tracing::warn!(
+                peer = %peer.short(), %below, %claimed,
+                "peer's chain leaves ours too deep to be followed: one of the two is a dead branch"
+            ),
+            Event::StoreFailed { error } => tracing::error!(%error, "blocks cannot be stored; trying again"),
+            Event::Reorganised { old_tip, new_tip, fork, reverted } => tracing::info!(
+                old = %old_tip.height, new = %new_tip.height, fork = %fork.height, reverted = reverted.len(),
+                "reorganised"
+            ),
+            Event::Equivocation { slot, first, second } => tracing::debug!(
+                slot, first = %first.short(), second = %second.hash.short(), "two blocks of one slot"
+            ),
+            _ => {}
+        }
+        self.metrics.count(&event);
+        // Nobody listens: fine.
+        let _ = self.events.send(event);
+    }
+}
+
+const fn offence(blame: &Blame) -> Offence {
+    match blame {
+        Blame::Block { .. } => Offence::InvalidBlock,
+        Blame::Transaction { .. } => Offence::InvalidTransaction,
+        Blame::Range { .. } => Offence::Protocol,
+    }
+}
