@@ -1,0 +1,94 @@
+//! Who may connect how often.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bt2c_p2p::{CloseReason, env::MemoryDisk, env::Net, env::Stream};
+use bt2c_proto::{CloseCode, Network};
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    harness::{Node, World, credentials, until, within},
+    raw::RawPeer,
+};
+
+const REFUSED: CloseReason = CloseReason::Refused(CloseCode::Full);
+
+async fn mainnet(world: &World) -> Node {
+    world
+        .node_with(1, IpAddr::from([8, 8, 8, 8]), MemoryDisk::new(), |config| {
+            config.network = Network::Mainnet;
+            config.discovery.network = Network::Mainnet;
+            config.security.attempts_per_minute = std::num::NonZeroU32::new(1000).unwrap();
+        })
+        .await
+}
+
+async fn knock(world: &World, from: IpAddr, to: SocketAddr) -> Box<dyn Stream> {
+    world.net.host(from).dial(None, to).await.unwrap().stream
+}
+
+async fn is_closed(stream: &mut Box<dyn Stream>) -> bool {
+    let limit = std::time::Duration::from_secs(1);
+    matches!(tokio::time::timeout(limit, stream.read(&mut [0; 1])).await, Ok(Ok(0)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_handshakes_an_ip_and_thirty_two_in_all_may_be_under_way() {
+    let world = World::new(5);
+    let node = mainnet(&world).await;
+    let mut open = Vec::new();
+    for group in 0..16 {
+        let from = IpAddr::from([9, group, 1, 1]);
+        for _ in 0..2 {
+            open.push(knock(&world, from, node.addr).await);
+        }
+    }
+    let third = &mut knock(&world, IpAddr::from([9, 0, 1, 1]), node.addr).await;
+    assert!(is_closed(third).await, "the third of one IP");
+    let stranger = &mut knock(&world, IpAddr::from([9, 77, 1, 1]), node.addr).await;
+    assert!(is_closed(stranger).await, "the thirty-third of all");
+    assert!(!is_closed(&mut open[0]).await);
+    assert_eq!(node.handle.metrics().closed_for(REFUSED), 2);
+    // Half-open connections are let go in time, and make room.
+    within(6, async { while open[0].read(&mut [0; 1]).await.unwrap() > 0 {} }).await;
+    let late = &mut knock(&world, IpAddr::from([9, 77, 1, 1]), node.addr).await;
+    assert!(!is_closed(late).await);
+    assert!(node.handle.bans().await.is_empty(), "silence is no fault");
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_peers_an_ip_and_ten_a_subnet_are_taken() {
+    let world = World::new(5);
+    let node = mainnet(&world).await;
+    let mut open = Vec::new();
+    for index in 2..12_u8 {
+        // Three from each IP of one /24: the fourth would be one too many, the eleventh of the subnet as well.
+        let from = IpAddr::from([9, 9, 9, index / 3]);
+        let mut peer = RawPeer::dial(&world.net, from, &credentials(index.into()), node.addr).await;
+        peer.greet(true).await;
+        open.push(peer);
+        if index == 5 {
+            let fourth = &mut knock(&world, from, node.addr).await;
+            let third = &mut knock(&world, from, node.addr).await;
+            assert!(!is_closed(fourth).await && is_closed(third).await);
+        }
+    }
+    until(5, async || node.peers().await.len(), |len| *len == 10).await;
+    let eleventh = &mut knock(&world, IpAddr::from([9, 9, 9, 200]), node.addr).await;
+    assert!(is_closed(eleventh).await);
+    let elsewhere = &mut knock(&world, IpAddr::from([9, 9, 10, 1]), node.addr).await;
+    assert!(!is_closed(elsewhere).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_attempts_than_the_limit_ban_the_ip() {
+    let world = World::new(5);
+    let node = world.node(1).await;
+    let from = crate::harness::ip(200);
+    for _ in 0..101 {
+        drop(knock(&world, from, node.addr).await);
+    }
+    let ban = until(5, async || node.handle.is_banned(from).await, Option::is_some).await.unwrap();
+    assert_eq!(ban.reason, "attempt_excess");
+    assert_eq!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Rate)), 1);
+}

@@ -1,0 +1,122 @@
+//! Hellos that are refused: with which code, and who is told.
+
+use bt2c_p2p::{CloseReason, ConnectError, env::MemoryDisk};
+use bt2c_proto::{CloseCode, PeerId};
+use bt2c_security::Subject;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Node, World, credentials, ip, until, within},
+    raw::RawPeer,
+};
+
+/// Says a hello to a node and returns what came back until the end.
+async fn say(
+    world: &World,
+    node: &Node,
+    extensions: bool,
+    change: &dyn Fn(&mut Value),
+) -> Vec<(String, Value)> {
+    let mut peer = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+    let mut hello = peer.hello(extensions);
+    change(&mut hello);
+    peer.send("hello", hello).await;
+    within(20, peer.rest()).await
+}
+
+async fn assert_refused(code: CloseCode, change: impl Fn(&mut Value)) {
+    let world = World::new(10);
+    let node = world.node(1).await;
+    assert_refusal(&world, &node, code, &change).await;
+    assert!(node.handle.bans().await.is_empty());
+}
+
+async fn assert_refusal(world: &World, node: &Node, code: CloseCode, change: &dyn Fn(&mut Value)) {
+    let reason = CloseReason::Local(code);
+    let before = node.handle.metrics().closed_for(reason);
+    let told = say(world, node, true, change).await;
+    assert_eq!(told.len(), 1, "nothing but the refusal: {told:?}");
+    assert_eq!((told[0].0.as_str(), &told[0].1["code"]), ("disconnect", &json!(code.name())));
+    assert_eq!(say(world, node, false, change).await, [], "a base peer is told nothing");
+    until(5, async || node.handle.metrics().closed_for(reason), |count| *count == before + 2).await;
+    assert!(node.peers().await.iter().all(|info| info.peer.id() != credentials(3).peer_id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_network_genesis_or_version_is_refused_by_name() {
+    assert_refused(CloseCode::Network, |hello| hello["network"] = json!("mainnet")).await;
+    assert_refused(CloseCode::Genesis, |hello| hello["genesis_hash"] = json!("0".repeat(64))).await;
+    assert_refused(CloseCode::Version, |hello| hello["version"] = json!("2.0.0")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_node_says_so_and_knows_its_peers_when_they_come_back() {
+    let world = World::new(10);
+    let full = |config: &mut bt2c_p2p::P2PConfig| config.max_connections = 1;
+    let node = world.node_with(1, ip(1), MemoryDisk::new(), full).await;
+    let other = world.node(2).await;
+    other.handle.connect_to_peer(node.addr.into()).await.unwrap();
+    assert_refusal(&world, &node, CloseCode::Full, &|_| {}).await;
+    let mut again = RawPeer::dial(&world.net, ip(2), &credentials(2), node.addr).await;
+    again.greet(true).await;
+    assert_eq!(node.peers().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_is_not_the_certificates_is_refused_and_five_times_banned() {
+    let world = World::new(10);
+    let node = world.node(1).await;
+    let foreign = credentials(4).peer_id().to_string()[..40].to_owned();
+    let change = |hello: &mut Value| hello["node_id"] = json!(foreign);
+    let relabelled = async |extensions| {
+        let mut peer = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+        let mut hello = peer.hello(extensions);
+        change(&mut hello);
+        peer.relabel(&foreign);
+        peer.send("hello", hello).await;
+        within(20, peer.rest()).await
+    };
+    let told = relabelled(true).await;
+    assert_eq!(told[0].1["code"], json!("label"));
+    for _ in 0..4 {
+        assert!(relabelled(false).await.is_empty());
+    }
+    let reason = CloseReason::Local(CloseCode::Label);
+    until(5, async || node.handle.metrics().closed_for(reason), |count| *count == 5).await;
+    let banned = until(5, async || node.handle.is_banned(ip(200)).await, Option::is_some).await;
+    assert_eq!(banned.unwrap().reason, "failed_attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dials_itself_finds_out_without_a_ban() {
+    let world = World::new(10);
+    let node = world.node(1).await;
+    let met = node.handle.connect_to_peer(node.addr.into()).await;
+    assert_eq!(met, Err(ConnectError::Failed(CloseReason::Local(CloseCode::SelfConnection))));
+    assert!(node.handle.bans().await.is_empty() && node.peers().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_banned_are_let_in_nowhere_and_connected_ones_are_told() {
+    let world = World::new(10);
+    let node = world.node(1).await;
+    let peer: PeerId = credentials(3).peer_id();
+    let mut connected = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+    connected.greet(true).await;
+    node.handle.ban(Subject::Peer(peer), None, "test".to_owned()).await.unwrap();
+    let told = within(5, connected.rest()).await;
+    assert_eq!((told[0].0.as_str(), &told[0].1["code"]), ("disconnect", &json!("banned")));
+
+    assert_eq!(say(&world, &node, true, &|_| {}).await, [], "it is closed on before any hello");
+    let reason = CloseReason::Local(CloseCode::Banned);
+    until(5, async || node.handle.metrics().closed_for(reason), |count| *count == 2).await;
+
+    node.handle.ban(Subject::of_ip(ip(200)), None, "test".to_owned()).await.unwrap();
+    let mut stream = {
+        use bt2c_p2p::env::Net;
+        world.net.host(ip(200)).dial(None, node.addr).await.unwrap().stream
+    };
+    use tokio::io::AsyncReadExt;
+    assert_eq!(within(5, stream.read(&mut [0; 1])).await.unwrap(), 0, "not even TLS");
+    assert_eq!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Banned)), 1);
+}
