@@ -20,7 +20,10 @@ const PURE: [Pure; 3] = [
     Pure { directory: "crates/bt2c-proto/src", shells: &[] },
     Pure {
         directory: "crates/bt2c-security/src",
-        shells: &[("certificate_manager.rs", "reads and writes the identity")],
+        shells: &[
+            ("certificate_manager.rs", "makes keys and keeps them in the data directory"),
+            ("files.rs", "how the certificate manager reads and writes"),
+        ],
     },
     Pure { directory: "crates/bt2c-discovery/src", shells: &[] },
 ];
