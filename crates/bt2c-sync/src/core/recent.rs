@@ -121,3 +121,58 @@ impl Recent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestConsensus, places};
+
+    fn extended(recent: &mut Recent, path: &[BlockRef]) {
+        for place in path {
+            recent.insert(*place, place.timestamp);
+        }
+        recent.extend_main(path.iter().copied());
+    }
+
+    #[test]
+    fn a_branch_can_be_left_for_as_deep_as_it_says_and_no_deeper() {
+        let test = TestConsensus::new();
+        let genesis = test.genesis_ref();
+        let mut recent = Recent::new(3, [(genesis, 0)]);
+        let main = places(&test.row(&genesis, 6, 0));
+        let side = places(&test.row(&genesis, 5, 1));
+        extended(&mut recent, &main[..3]);
+        side.iter().for_each(|place| recent.insert(*place, place.timestamp));
+        assert!(
+            side.iter().all(|place| recent.contains(&place.hash)),
+            "it leaves three blocks below the tip"
+        );
+        assert_eq!(recent.main_at(0), Some(&genesis));
+
+        extended(&mut recent, &main[3..4]);
+        assert_eq!((recent.lowest(), recent.main_at(0)), (main[0], None));
+        assert!(
+            !side.iter().any(|place| recent.contains(&place.hash)),
+            "it leaves four blocks below the tip"
+        );
+        assert!(recent.slots.values().all(|hashes| hashes.len() == 1));
+    }
+
+    #[test]
+    fn another_path_replaces_what_is_above_the_fork() {
+        let test = TestConsensus::new();
+        let genesis = test.genesis_ref();
+        let mut recent = Recent::new(10, [(genesis, 0)]);
+        let main = places(&test.row(&genesis, 5, 0));
+        let side = places(&test.row(&main[1], 2, 1));
+        extended(&mut recent, &main);
+        extended(&mut recent, &side);
+        assert_eq!(recent.tip(), side[1]);
+        assert_eq!(
+            [2, 3, 4, 5].map(|height| recent.main_at(height).copied()),
+            [Some(main[1]), Some(side[0]), Some(side[1]), None]
+        );
+        assert!(recent.contains(&main[4].hash), "what was left is still known");
+        assert_eq!(recent.in_slot(side[0].timestamp).len(), 2);
+    }
+}

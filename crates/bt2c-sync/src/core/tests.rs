@@ -251,6 +251,20 @@ fn peers_on_a_shorter_branch_do_not_mislead() {
 }
 
 #[test]
+fn helpers_leave_to_a_slow_leader_what_confirms_them() {
+    let mut network = Network::new(3);
+    let chain = network.row(1, 3000, 0);
+    network.give(1, &chain);
+    network.give(2, &chain);
+    // Both have the same tip, and the first is followed; it may be asked twice a minute.
+    network.nodes[1].limit = Some(6);
+    network.connect_to(0, &[1, 2]);
+    network.run(Duration::from_secs(400));
+    network.assert_one_tip();
+    assert!(network.nodes[2].served > network.nodes[1].served);
+}
+
+#[test]
 fn a_base_peer_is_asked_for_its_genesis_first_and_closed_if_it_is_another() {
     let mut network = Network::new(3);
     network.grow(1, 10, 0);

@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub(super) behaviour: Behaviour,
     /// Gives no genesis hash in its hello.
     pub(super) base: bool,
+    /// Requests a minute that its hello says it serves.
+    pub(super) limit: Option<u64>,
     pub(super) events: Vec<Event>,
     pub(super) replies: Vec<Result<(), SubmitError>>,
     pub(super) served: usize,
@@ -96,6 +98,7 @@ impl Network {
             store: MemoryStore::new(test.genesis_block()),
             behaviour: Behaviour::Honest,
             base: false,
+            limit: None,
             events: Vec::new(),
             replies: Vec::new(),
             served: 0,
@@ -169,7 +172,7 @@ impl Network {
     }
 
     fn facts(&self, node: usize) -> PeerFacts {
-        let Node { store, behaviour, base, .. } = &self.nodes[node];
+        let Node { store, behaviour, base, limit, .. } = &self.nodes[node];
         let tip = store.tip();
         let height = match behaviour {
             Behaviour::FalseHeight(height) => Height::new(*height),
@@ -181,7 +184,7 @@ impl Network {
             height,
             hash: Some(tip.hash).filter(|_| height == tip.height),
             genesis: Some(self.test.genesis().hash()).filter(|_| !base),
-            requests_per_minute: None,
+            requests_per_minute: *limit,
         }
     }
 
