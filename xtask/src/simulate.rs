@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-pub use scenarios::SCENARIOS;
+pub use scenarios::{Play, SCENARIOS};
 pub use trace::Trace;
-pub use world::{MAX_NODES, Setup, SimNode, World};
+pub use world::{BLOCK_TIME, MAX_NODES, Setup, SimNode, World};
 
 /// Options of `simulate`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub struct Scenario {
     /// How long it lasts by itself, and how long it must last at least, in seconds.
     pub seconds: (u64, u64),
     /// Plays it.
-    pub play: scenarios::Play,
+    pub play: Play,
 }
 
 /// What came of a run.
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["scenario", "nodes", "virtual", "wall", "expectations", "events", "trace"]);
     let mut failures = Vec::new();
     for scenario in chosen(&args.scenarios)? {

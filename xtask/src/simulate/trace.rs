@@ -28,7 +28,7 @@ impl Trace {
             NodeEvent::Reorganisation(reorg) => format!("{} {}", reorg.height, reorg.reverted),
             NodeEvent::Transaction(transaction) => transaction.hash.to_string(),
             NodeEvent::Ban(ban) => format!("{} {}", ban.subject, ban.reason),
-            NodeEvent::Sync(progress) => format!("{} {}", progress.height, progress.target),
+            NodeEvent::Sync(progress) => format!("{} {}", progress.height, progress.target_height),
             NodeEvent::Unban(_) | NodeEvent::Warning(_) | NodeEvent::Lagged(_) => String::new(),
         };
         let mut state = self.0.lock();
