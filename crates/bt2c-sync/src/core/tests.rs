@@ -162,6 +162,32 @@ fn a_branch_that_leaves_too_deep_is_told_and_not_followed() {
     network.assert_one_tip();
 }
 
+#[test]
+fn a_branch_that_falls_too_deep_while_it_is_fetched_is_given_up() {
+    let mut network = Network::new(3);
+    let common = network.row(0, 10, 0);
+    network.give(0, &common);
+    network.give(1, &common);
+    network.grow(0, 90, 1);
+    network.grow(1, 300, 2);
+    network.fixed_answer = Some(1);
+    network.nodes[2].behaviour = Behaviour::Silent;
+    network.link(0, 1);
+    network.run(Duration::from_secs(10));
+    network.link(0, 2);
+    // Meanwhile our own chain grows past the depth at which the other one may still win.
+    let ours = network.row(0, 60, 1);
+    for block in &ours {
+        network.push(2, 0, block.clone());
+        network.run(Duration::from_millis(500));
+    }
+    network.run(Duration::from_secs(600));
+    assert_eq!(network.nodes[0].store.tip(), *places(&ours).last().unwrap());
+    assert!(network.nodes[0].events.iter().any(|event| matches!(event, Event::BranchTooDeep { .. })));
+    assert!(!network.nodes[0].events.iter().any(|event| matches!(event, Event::Reorganised { .. })));
+    network.assert_nobody_blamed();
+}
+
 /// A new node with an honest peer that has 400 blocks, and others that misbehave.
 fn among(liars: &[Behaviour]) -> Network {
     let mut network = Network::new(2 + liars.len());

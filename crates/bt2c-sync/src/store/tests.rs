@@ -278,6 +278,36 @@ fn a_lost_index_is_rebuilt_from_the_segments() {
 }
 
 #[test]
+fn leftovers_of_a_batch_that_was_not_completed_are_cut_off() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let store = open(Arc::clone(&disk)).unwrap();
+    let row = TestConsensus::new().row(&store.tip(), 9, 0);
+    let mut model = Model::new();
+    store.append(&checked(&row[..1]), row[0].hash()).unwrap();
+    model.append(&row[..1], row[0].hash());
+    drop(store);
+    // A whole record whose parent was not written any more, half a record, and a segment that nothing refers to.
+    let first = disk.open(&Path::new(DIR).join("blocks-000000.seg")).unwrap();
+    let end = first.len().unwrap();
+    let payload = row[5].canonical_bytes();
+    let mut record = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    record.extend(crc32fast::hash(&payload).to_be_bytes());
+    record.extend(&payload);
+    record.extend(b"\0\0\x01\0half");
+    let next = Path::new(DIR).join("blocks-000001.seg");
+    for lose_index in [false, true] {
+        first.write_at(end, &record).unwrap();
+        disk.write_atomic(&next, &record, false).unwrap();
+        if lose_index {
+            disk.remove(&Path::new(DIR).join("index.redb")).unwrap();
+        }
+        model.assert_is(&open(Arc::clone(&disk)).unwrap());
+        assert_eq!(first.len().unwrap(), end);
+        assert!(disk.read(&next).is_err(), "the segment is gone or set aside");
+    }
+}
+
+#[test]
 fn a_damaged_block_is_named_and_the_chain_before_it_kept() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     let store = open(Arc::clone(&disk)).unwrap();

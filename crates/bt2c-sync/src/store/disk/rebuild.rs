@@ -82,6 +82,9 @@ impl Rebuild<'_> {
 
     fn take(&mut self, bytes: Bytes) -> Result<bool, StoreError> {
         let Ok(block) = serde_json::from_slice::<Block>(&bytes) else { return Ok(false) };
+        if !self.attaches(&block)? {
+            return Ok(false);
+        }
         let len = u32::try_from(bytes.len()).expect("a record's length has 32 bits");
         let location = Location { segment: self.end.segment, offset: self.end.offset, len };
         self.end.offset += (RECORD_HEADER + bytes.len()) as u64;
@@ -95,6 +98,14 @@ impl Rebuild<'_> {
             self.flush()?;
         }
         Ok(true)
+    }
+
+    /// Whether a record's parent came before it. If not, it is left over from a batch that was not completed.
+    fn attaches(&self, block: &Block) -> Result<bool, StoreError> {
+        let parent = block.header.previous_hash;
+        Ok(self.best.is_none()
+            || self.batch.iter().rev().any(|(before, _)| before.place.hash == parent)
+            || self.index.block(&parent)?.is_some())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
