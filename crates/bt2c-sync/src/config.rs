@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bt2c_proto::limits::FRAME_LIMIT;
+
 use crate::pool::PoolConfig;
 
 /// Settings of a [`BlockchainSynchronizer`](crate::BlockchainSynchronizer).
@@ -64,5 +66,70 @@ impl Default for SyncConfig {
             progress_interval: Duration::from_secs(1),
             pool: PoolConfig::default(),
         }
+    }
+}
+
+impl SyncConfig {
+    /// Checks the fields against each other.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn validate(&self) -> Result<(), SyncConfigError> {
+        if self.max_reorg_depth == 0 {
+            return Err(SyncConfigError::ReorgDepth);
+        }
+        if self.window_blocks < 2 || self.window_bytes < 2 * FRAME_LIMIT {
+            return Err(SyncConfigError::Window { blocks: self.window_blocks, bytes: self.window_bytes });
+        }
+        if self.batch_blocks == 0 || self.batch_bytes == 0 {
+            return Err(SyncConfigError::Batch);
+        }
+        if self.close_timeout <= self.request_timeout {
+            let (request, close) = (self.request_timeout, self.close_timeout);
+            return Err(SyncConfigError::Timeouts { request, close });
+        }
+        Ok(())
+    }
+}
+
+/// A [`SyncConfig`] that contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncConfigError {
+    /// Two blocks of one height could never be settled.
+    #[error("max_reorg_depth is 0")]
+    ReorgDepth,
+    /// Two answers do not fit.
+    #[error("a window of {blocks} blocks and {bytes} bytes does not hold two answers")]
+    Window {
+        /// Blocks.
+        blocks: u64,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Nothing would ever be stored.
+    #[error("batch_blocks or batch_bytes is 0")]
+    Batch,
+    /// A peer would be closed before its range is asked of others.
+    #[error("close_timeout {close:?} is not above request_timeout {request:?}")]
+    Timeouts {
+        /// The request time-out.
+        request: Duration,
+        /// The close time-out.
+        close: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_named() {
+        assert_eq!(SyncConfig::default().validate(), Ok(()));
+        let timeouts = SyncConfig { close_timeout: Duration::from_secs(5), ..SyncConfig::default() };
+        assert!(timeouts.validate().unwrap_err().to_string().contains("close_timeout 5s"));
+        let window = SyncConfig { window_blocks: 1, ..SyncConfig::default() };
+        assert!(matches!(window.validate(), Err(SyncConfigError::Window { blocks: 1, .. })));
     }
 }

@@ -93,7 +93,7 @@ pub use self::core::{
 };
 pub use chain::{BlockRef, CheckedBlock, TxKey};
 pub use check::{ChainCheck, ChainFault, Consistency};
-pub use config::SyncConfig;
+pub use config::{SyncConfig, SyncConfigError};
 pub use consensus::{Consensus, Invalid, InvalidBlock, InvalidTransaction, Unknown, Verdict, check_block};
 pub use event::{Event, SyncProgress};
 pub use files::{ExportError, ImportError, ImportFault, ImportSummary, export_chain, import_chain};
@@ -105,4 +105,4 @@ pub use pool::{PoolConfig, PoolError, TransactionPool};
 pub use produce::{public_key_blob, sealed_block, signed_transaction};
 pub use schedule::{ScheduleError, TRANSACTION_LIFETIME, ValidatorSchedule};
 pub use store::{ChainStore, DiskStore, DiskStoreConfig, MemoryStore, StoreError, branch_of};
-pub use synchronizer::BlockchainSynchronizer;
+pub use synchronizer::{BlockchainSynchronizer, StartError};

@@ -11,7 +11,7 @@ use crate::{
     actor::{Actor, Inputs, Peers},
     chain::BlockRef,
     check::{ChainCheck, ChainFault, Consistency},
-    config::SyncConfig,
+    config::{SyncConfig, SyncConfigError},
     consensus::Consensus,
     core::{Core, Counters},
     cost,
@@ -50,18 +50,31 @@ pub struct BlockchainSynchronizer {
     tasks: TaskTracker,
 }
 
+/// Why a [`BlockchainSynchronizer`] did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(#[from] SyncConfigError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl BlockchainSynchronizer {
     /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `new_block` and `new_transaction`.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// If the configuration contradicts itself, or the store cannot be read.
     pub fn start(
         config: SyncConfig,
         env: Env,
         p2p: P2PHandle,
         store: Arc<dyn ChainStore>,
         consensus: Arc<dyn Consensus>,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StartError> {
+        config.validate()?;
         let main = top_of(&*store, config.max_reorg_depth)?;
         let core = Core::new(config, Arc::clone(&consensus), main);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

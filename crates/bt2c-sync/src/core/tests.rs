@@ -244,6 +244,25 @@ fn a_peer_that_answers_late_or_one_block_at_a_time_does_no_harm() {
 }
 
 #[test]
+fn a_tip_that_does_not_exist_keeps_nobody_from_following_another() {
+    for height in [39, 40, 41] {
+        let mut network = Network::new(3);
+        let chain = network.row(1, 40, 0);
+        network.nodes[1].behaviour = Behaviour::FalseHash(height);
+        for node in 0..3 {
+            network.give(node, &chain);
+        }
+        network.link(0, 1);
+        network.run(Duration::from_secs(60));
+        assert!(network.nodes[0].core.is_synced(), "{height}");
+        network.grow(2, 5, 0);
+        network.link(0, 2);
+        network.run(Duration::from_secs(60));
+        assert_eq!(network.nodes[0].store.tip(), network.nodes[2].store.tip(), "{height}");
+    }
+}
+
+#[test]
 fn answers_that_nobody_asked_for_are_counted_and_dropped() {
     let mut network = Network::new(2);
     let row = network.row(1, 3, 0);

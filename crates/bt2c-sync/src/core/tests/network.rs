@@ -32,6 +32,8 @@ pub(super) enum Behaviour {
     WrongBodies,
     ForgedSeals,
     FalseHeight(u64),
+    /// Says that its tip, at this height, has another hash than any block.
+    FalseHash(u64),
     Late(Duration),
     OneBlock,
     OtherGenesis,
@@ -175,14 +177,17 @@ impl Network {
         let Node { store, behaviour, base, limit, .. } = &self.nodes[node];
         let tip = store.tip();
         let height = match behaviour {
-            Behaviour::FalseHeight(height) => Height::new(*height),
+            Behaviour::FalseHeight(height) | Behaviour::FalseHash(height) => Height::new(*height),
             Behaviour::OtherGenesis => Height::new(99),
             _ => tip.height,
         };
         PeerFacts {
             id: id(node),
             height,
-            hash: Some(tip.hash).filter(|_| height == tip.height),
+            hash: match behaviour {
+                Behaviour::FalseHash(_) => Some(BlockHash::from_bytes([0; 32])),
+                _ => Some(tip.hash).filter(|_| height == tip.height),
+            },
             genesis: Some(self.test.genesis().hash()).filter(|_| !base),
             requests_per_minute: *limit,
         }
@@ -310,7 +315,7 @@ impl Network {
         blocks.truncate(self.fixed_answer.unwrap_or(usize::MAX));
         let mut delay = LATENCY;
         match behaviour {
-            Behaviour::Honest | Behaviour::Silent | Behaviour::FalseHeight(_) => {}
+            Behaviour::Honest | Behaviour::Silent | Behaviour::FalseHeight(_) | Behaviour::FalseHash(_) => {}
             Behaviour::Empty => blocks.clear(),
             Behaviour::WrongRange => {
                 blocks = self.test.row(&self.test.genesis_ref(), 3, 0);

@@ -75,7 +75,16 @@ impl Rebuild<'_> {
                     break;
                 }
             }
-            whole = segments.len(segment)? == self.end.offset;
+            let rest = segments.len(segment)? - self.end.offset;
+            whole = rest == 0;
+            if !whole {
+                tracing::warn!(
+                    segment,
+                    offset = self.end.offset,
+                    rest,
+                    "segment ends in bytes that are no block"
+                );
+            }
         }
         self.flush()
     }
