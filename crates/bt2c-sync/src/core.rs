@@ -1,12 +1,4 @@
 //! The synchroniser's decisions, without its hands.
-//!
-//! Inputs are `handle_*`; what to do about them comes out of [`Core::poll_action`], to be drained after every input;
-//! [`Core::poll_timeout`] says when [`Core::handle_timeout`] is due. No input blocks, and none is remembered without a
-//! limit. The core reads no store: it knows the top of the chain, and hands out checks and imports, which are heavy, as
-//! jobs whose results come back as inputs.
-//!
-//! Who is blamed: the sender of an object that is proven invalid by itself or by verified ancestors, or of an answer that
-//! is not what was asked. A late, short or empty answer only costs preference.
 
 mod action;
 mod ask;
@@ -46,7 +38,15 @@ use crate::{
     pool::TransactionPool,
 };
 
-/// The synchroniser's core; see the [module](self).
+/// The synchroniser's decisions: what to fetch, from whom, what to store, whom to follow, what to pass on.
+///
+/// Inputs are `handle_*`; what to do about them comes out of [`Core::poll_action`], to be drained after every input;
+/// [`Core::poll_timeout`] says when [`Core::handle_timeout`] is due. Time is a parameter, and never goes back. No input
+/// blocks, and none is remembered without a limit. The core reads no store: it knows the top of the chain, and hands out
+/// checks and imports, which are heavy, as jobs whose results come back as inputs.
+///
+/// Who is blamed: the sender of an object that is proven invalid by itself or by verified ancestors, or of an answer that
+/// is not what was asked. A late, short or empty answer only costs preference.
 #[derive(Debug)]
 pub struct Core {
     config: SyncConfig,

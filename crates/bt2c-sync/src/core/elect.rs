@@ -44,7 +44,7 @@ impl Core {
         if self.importing.is_some() && self.pursuit.is_none() {
             return;
         }
-        self.drop_exhausted();
+        self.search_exhausted();
         let mut shown = Vec::new();
         let (mut highest_far, mut probing) = (0, false);
         for (peer, state) in &self.peers {
@@ -84,13 +84,14 @@ impl Core {
         }
     }
 
-    /// A leader whose whole branch is here, and that claims a better one still, claims what it does not have.
-    fn drop_exhausted(&mut self) {
+    /// A leader whose branch is here up to the height that it claims, and whose claim is a better one still, has changed
+    /// its branch, or claims what it does not have: its fork is looked for again, a few times.
+    fn search_exhausted(&mut self) {
         let Some(pursuit) = self.pursuit.as_ref().filter(|_| self.importing.is_none()) else { return };
         let Some(state) = self.peers.get(&pursuit.leader) else { return };
-        let reached = state.claim.is_some_and(|claim| claim.height <= pursuit.cursor.height.get());
-        if reached && matches!(pursuit.stage, Stage::Fetching) && self.is_candidate(state).is_some() {
-            self.abandon(PeerState::disprove);
+        let Some(claim) = self.is_candidate(state) else { return };
+        if matches!(pursuit.stage, Stage::Fetching) && claim.height <= pursuit.cursor.height.get() {
+            self.search_fork(claim.height);
         }
     }
 
