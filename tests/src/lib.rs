@@ -1,1 +1,13 @@
-//! x
+//! A real node on loopback and hand-made peers that attack it, for tests that need several crates at once.
+//!
+//! - [`Victim`] is a `P2PManager` on real sockets, with its counters as `/metrics` shows them.
+//! - [`Shown`] is what a hand-made peer shows in TLS: any certificate, proven or not, any ALPN, or nothing.
+//! - [`Attacker`] is such a peer's connection, from a source address of its choice.
+
+mod attacker;
+mod shown;
+mod victim;
+
+pub use attacker::{Attacker, Told, dial};
+pub use shown::Shown;
+pub use victim::{GENESIS, PATIENCE, Victim, in_time, ip, now};

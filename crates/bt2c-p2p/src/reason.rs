@@ -30,9 +30,9 @@ pub enum HandshakeFailure {
     Dial(io::ErrorKind),
     /// Not done in time.
     Timeout,
-    /// The other side does not speak our TLS.
+    /// The other side does not speak our TLS, shows no certificate, or does not prove that it has the key of one.
     Tls,
-    /// No certificate, or one that breaks a rule.
+    /// A certificate that breaks a rule.
     Certificate,
     /// A certificate outside its validity, of a peer not met before.
     Dates,
