@@ -157,6 +157,34 @@ async fn a_sync_that_is_cut_off_goes_on_from_disk() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn questions_are_answered_in_their_order_from_stored_bytes() {
+    let network = MemoryNet::new(Duration::from_millis(30));
+    let node = start(&network, 0, chain(50)).await;
+    // A peer that asks without waiting for answers, and has no chain of its own.
+    let asker = start(&network, 1, chain(0)).await;
+    asker.synchronizer.stop().await;
+    let p2p = asker.manager.handle();
+    let (sender, mut answers) = mpsc::channel(64);
+    p2p.register_message_handler(MessageKind::Blocks, sender).unwrap();
+    p2p.connect_to_peer(node.addr.into()).await.unwrap();
+    let peer = p2p.peers().await.remove(0).peer;
+    let ranges = [(0, 50), (49, 80), (51, 60), (7, 7), (50, 50)];
+    for (start, end) in ranges {
+        let (start_height, end_height) = (Height::new(start), Height::new(end));
+        let question = bt2c_proto::GetBlocks { start_height, end_height };
+        peer.send(p2p.frame(&bt2c_proto::Message::GetBlocks(question)).unwrap()).unwrap();
+    }
+    for (start, end) in ranges {
+        let bt2c_proto::Message::Blocks(answer) = answers.recv().await.unwrap().message else { panic!() };
+        let stored = node.handle.store().bodies(Height::new(start)..=Height::new(end), usize::MAX).unwrap();
+        let sent: Vec<_> = answer.blocks.iter().map(Block::canonical_bytes).collect();
+        assert_eq!(sent, stored, "{start} to {end}");
+    }
+    asker.manager.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_submitted_in_vain_says_why() {
     let network = MemoryNet::new(Duration::from_millis(30));
     let node = start(&network, 0, chain(1)).await;
