@@ -121,6 +121,7 @@ fn router(state: State) -> Router {
         .fallback(async || ApiError::not_found("no such call; docs/operating.md lists them"))
         .method_not_allowed_fallback(async || ApiError::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(guard::check_size))
         .layer(middleware::from_fn_with_state(state.clone(), guard::check_host))
         .with_state(state)
 }

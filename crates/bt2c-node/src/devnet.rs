@@ -21,7 +21,6 @@ pub(crate) use screen::Screen;
 
 use load::Load;
 use nodes::Nodes;
-use watch::Watch;
 
 /// How long the nodes may take to meet before blocks are produced anyway.
 const MEETING: Duration = Duration::from_secs(15);
@@ -52,12 +51,12 @@ pub(crate) async fn run(options: &Options, screen: &Screen, stop: &CancellationT
     let env = Env::real().context("no randomness from the system")?;
     let genesis = genesis(options, &env)?;
     screen.title(options, &genesis);
-    let nodes = Nodes::start(options, &env, &genesis, screen).await?;
     let tasks = TaskTracker::new();
     let watching = CancellationToken::new();
-    let watch = Watch::new(&nodes, env.clock.clone(), screen.clone());
+    let (watch, feed) = watch::watch(options.nodes, env.clock.clone(), screen.clone(), watching.clone());
     let summary = watch.summary();
-    tasks.spawn(watch.run(watching.clone()));
+    tasks.spawn(watch.run());
+    let nodes = Nodes::start(options, &env, &genesis, screen, feed).await?;
     live(options, &env, &nodes, screen, stop, &tasks).await;
     let agreed = settle(options, &env, &nodes).await;
     watching.cancel();

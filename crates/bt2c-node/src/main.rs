@@ -1,5 +1,5 @@
 //! The `bt2c-node` binary; all of it is in the library.
 
 fn main() -> std::process::ExitCode {
-    bt2c_node::cli_main()
+    bt2c_node::main()
 }

@@ -10,6 +10,7 @@ mod event;
 mod files;
 mod handle;
 mod metrics;
+mod opening;
 mod producer;
 mod renewal;
 
@@ -31,13 +32,13 @@ use crate::{
 
 pub use bt2c_sync::SubmitError;
 pub use builder::P2PNodeBuilder;
-pub(crate) use builder::store_config;
 pub use error::StartError;
 pub use event::{
     BlockAdded, Lagged, NodeEvent, NodeEvents, PeerDown, PeerUp, Reorganisation, SyncProgress,
     TransactionAdded, Unbanned, Warning,
 };
 pub use handle::NodeHandle;
+pub(crate) use opening::store_config;
 
 use files::RunningFiles;
 use producer::Producer;

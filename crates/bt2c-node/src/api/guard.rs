@@ -8,12 +8,12 @@ use std::{
 
 use axum::{
     extract::{Request, State as Extract},
-    http::header::{AUTHORIZATION, HOST},
+    http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{ApiError, State};
+use super::{ApiError, BODY_LIMIT, State};
 
 /// The secret that changes need: 64 hex digits, made anew at each start.
 #[derive(Clone)]
@@ -50,6 +50,16 @@ pub(super) async fn check_host(Extract(state): Extract<State>, request: Request,
     match host {
         Some(host) if is_own_host(host, state.addr) => next.run(request).await,
         _ => ApiError::foreign_host().into_response(),
+    }
+}
+
+/// Refuses a body that says of itself that it is too large, before any of it is read.
+pub(super) async fn check_size(request: Request, next: Next) -> Response {
+    let length: Option<usize> =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if length > BODY_LIMIT => ApiError::too_large().into_response(),
+        _ => next.run(request).await,
     }
 }
 

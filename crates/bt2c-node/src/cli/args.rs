@@ -1,12 +1,23 @@
 //! The command line as clap sees it: every command, flag and example, and nothing that acts.
 
-use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+mod offline;
+mod running;
 
-use bt2c_proto::{Address, Network, NodeId, PeerAddr};
-use bt2c_security::Subject;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bt2c_proto::{Network, NodeId, PeerAddr};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ApiAddr, LogFormat, parse_duration};
+
+pub(crate) use offline::{
+    ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, ConfigCommand, GenesisCommand,
+    GenesisNewArgs, GenesisShowArgs, IdArgs,
+};
+pub(crate) use running::{
+    BanArgs, ConnectArgs, DisconnectArgs, PeersArgs, QueryArgs, SubjectArgs, TargetArgs, TxCommand,
+    TxSendArgs, TxSubmitArgs,
+};
 
 /// A BT2C node, and everything to run and look after one.
 #[derive(Debug, Parser)]
@@ -167,267 +178,12 @@ pub(crate) struct RunArgs {
     pub(crate) log: Option<String>,
 }
 
-/// `id`
-#[derive(Debug, Args)]
-pub(crate) struct IdArgs {
-    #[command(flatten)]
-    pub(crate) home: HomeArgs,
-    /// Print the public key alone, as PEM, for `genesis new`
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) public_key: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How a running node is found.
-#[derive(Debug, Args)]
-pub(crate) struct TargetArgs {
-    #[command(flatten)]
-    pub(crate) home: HomeArgs,
-    /// Address of its control API [default: as in run.json in the data directory]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) api: Option<SocketAddr>,
-}
-
-/// `status`, `bans`
-#[derive(Debug, Args)]
-pub(crate) struct QueryArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `peers`
-#[derive(Debug, Args)]
-pub(crate) struct PeersArgs {
-    #[command(flatten)]
-    pub(crate) query: QueryArgs,
-    /// List the address book instead of the connections
-    #[arg(long)]
-    pub(crate) known: bool,
-}
-
-/// `ban`
-#[derive(Debug, Args)]
-pub(crate) struct BanArgs {
-    /// IP, CIDR or PeerId
-    pub(crate) subject: Subject,
-    /// For how long [default: the node's ban_duration]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
-    pub(crate) duration: Option<Duration>,
-    /// Why, for the list of bans
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-/// `unban`, `allow`, `disallow`
-#[derive(Debug, Args)]
-pub(crate) struct SubjectArgs {
-    /// IP, CIDR or PeerId
-    pub(crate) subject: Subject,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-/// `connect`
-#[derive(Debug, Args)]
-pub(crate) struct ConnectArgs {
-    /// Where to: [peerid@]host:port
-    pub(crate) addr: PeerAddr,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-/// `disconnect`
-#[derive(Debug, Args)]
-pub(crate) struct DisconnectArgs {
-    /// PeerId or the start of one, or ip:port
-    pub(crate) peer: String,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-/// `tx`
-#[derive(Debug, Subcommand)]
-pub(crate) enum TxCommand {
-    /// Make, sign and send a transaction
-    #[command(
-        after_help = "Example:\n  bt2c-node tx send --to bt2c_3zMyBJ… --amount 150000000 --fee 1000\n\nAmounts are in sa2shi: 100000000 make one BT2C."
-    )]
-    Send(TxSendArgs),
-    /// Send a signed transaction from a JSON file
-    #[command(
-        after_help = "Example:\n  bt2c-node tx submit payment.json\n  bt2c-node tx submit - < payment.json"
-    )]
-    Submit(TxSubmitArgs),
-}
-
-/// `tx send`
-#[derive(Debug, Args)]
-pub(crate) struct TxSendArgs {
-    /// Address of who is paid
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) to: Address,
-    /// Amount in sa2shi
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=bt2c_proto::limits::MAX_INTEGER))]
-    pub(crate) amount: u64,
-    /// Fee in sa2shi; the higher, the sooner it is picked
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=bt2c_proto::limits::MAX_INTEGER))]
-    pub(crate) fee: u64,
-    /// The payer's private key, PKCS#8 PEM [default: the node's identity]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) query: QueryArgs,
-}
-
-/// `tx submit`
-#[derive(Debug, Args)]
-pub(crate) struct TxSubmitArgs {
-    /// The file, or - for standard input
-    pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) query: QueryArgs,
-}
-
-/// `chain`
-#[derive(Debug, Subcommand)]
-pub(crate) enum ChainCommand {
-    /// Show the tip and the size of the chain
-    #[command(after_help = "Example:\n  bt2c-node chain info --data-dir ./node1 --json")]
-    Info(ChainQueryArgs),
-    /// Check every block from the genesis to the tip
-    #[command(after_help = "Example:\n  bt2c-node chain verify --data-dir ./node1")]
-    Verify(ChainQueryArgs),
-    /// Write all blocks to a file, one JSON object a line
-    #[command(
-        after_help = "Example:\n  bt2c-node chain export blocks.jsonl --data-dir ./node1\n  bt2c-node chain export - | gzip > blocks.jsonl.gz"
-    )]
-    Export(ChainFileArgs),
-    /// Check and append the blocks of a file
-    #[command(after_help = "Example:\n  bt2c-node chain import blocks.jsonl --data-dir ./node2")]
-    Import(ChainFileArgs),
-    /// Append valid blocks, signed with the devnet's published keys
-    #[command(after_help = "Example:\n  bt2c-node chain generate --blocks 10000 --txs 10 --data-dir ./node1")]
-    Generate(ChainGenerateArgs),
-}
-
-/// `chain info`, `chain verify`
-#[derive(Debug, Args)]
-pub(crate) struct ChainQueryArgs {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `chain export`, `chain import`
-#[derive(Debug, Args)]
-pub(crate) struct ChainFileArgs {
-    /// The file, or - for standard input or output
-    pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-}
-
-/// `chain generate`
-#[derive(Debug, Args)]
-pub(crate) struct ChainGenerateArgs {
-    /// How many blocks
-    #[arg(long, value_name = "N")]
-    pub(crate) blocks: u64,
-    /// Transactions in each
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    pub(crate) txs: usize,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-}
-
-/// `genesis`
-#[derive(Debug, Subcommand)]
-pub(crate) enum GenesisCommand {
-    /// Make the genesis file of a new network
-    #[command(
-        after_help = "Example:\n  bt2c-node id --public-key > a.pub\n  bt2c-node genesis new --network testnet --validator a.pub --validator b.pub:2 --out genesis.json"
-    )]
-    New(GenesisNewArgs),
-    /// Show the genesis that a node would start with
-    #[command(
-        after_help = "Example:\n  bt2c-node genesis show --network devnet --json\n  bt2c-node genesis show --genesis genesis.json"
-    )]
-    Show(GenesisShowArgs),
-}
-
-/// `genesis new`
-#[derive(Debug, Args)]
-pub(crate) struct GenesisNewArgs {
-    /// The network
-    #[arg(long)]
-    pub(crate) network: Network,
-    /// File with a public key (PEM or base64) and, after a colon, its weight; may be repeated
-    #[arg(long = "validator", value_name = "PUBKEYFILE[:WEIGHT]", required = true, value_parser = validator)]
-    pub(crate) validators: Vec<(PathBuf, NonZeroU64)>,
-    /// Length of a slot
-    #[arg(long, default_value = "300s", value_parser = block_time)]
-    pub(crate) block_time: Duration,
-    /// Genesis time, in seconds since the Unix epoch [default: now]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) time: Option<u64>,
-    /// Where to write it [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-}
-
-/// `genesis show`
-#[derive(Debug, Args)]
-pub(crate) struct GenesisShowArgs {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    /// Print JSON: the form of the file
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `config`
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Check a configuration file
-    #[command(after_help = "Example:\n  bt2c-node config check ./node1/config.toml")]
-    Check {
-        /// The file
-        file: PathBuf,
-    },
-    /// Print a configuration file with every key at its default, explained
-    #[command(after_help = "Example:\n  bt2c-node config print-default --network mainnet > config.toml")]
-    PrintDefault {
-        /// Whose defaults: mainnet, testnet or devnet
-        #[arg(long, default_value_t = Network::Testnet)]
-        network: Network,
-    },
-}
-
 fn block_time(text: &str) -> Result<Duration, String> {
     let block_time = parse_duration(text).map_err(|error| error.to_string())?;
     if (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&block_time) {
         Ok(block_time)
     } else {
         Err("a block time is 1s to 1d: timestamps have whole seconds".to_owned())
-    }
-}
-
-fn validator(text: &str) -> Result<(PathBuf, NonZeroU64), String> {
-    match text.rsplit_once(':') {
-        Some((file, weight)) if !file.is_empty() && weight.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let weight = weight.parse().map_err(|_| format!("weight {weight:?} is not 1 to 2^64-1"))?;
-            Ok((file.into(), weight))
-        }
-        _ => Ok((text.into(), NonZeroU64::MIN)),
     }
 }
 
@@ -451,13 +207,6 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
-    }
-
-    #[test]
-    fn validators_have_a_weight_of_one_unless_told() {
-        assert_eq!(validator("a.pub"), Ok(("a.pub".into(), NonZeroU64::MIN)));
-        assert_eq!(validator("dir:x/a.pub:7"), Ok(("dir:x/a.pub".into(), NonZeroU64::new(7).unwrap())));
-        assert!(validator("a.pub:0").is_err());
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Layers {
             }
             let origin = Origin::Variable(name.clone());
             let key = known(&key.to_ascii_lowercase(), &origin)?;
-            all.push(Assignment { key, raw: key.kind.from_variable(&text), origin });
+            all.push(Assignment { key, raw: key.kind.read_variable(&text), origin });
         }
         for (name, raw) in self.flags {
             let key = keys::find(name).expect("checked when the flag was laid");

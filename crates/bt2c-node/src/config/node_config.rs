@@ -5,8 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 use bt2c_discovery::DiscoveryConfigError;
 use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
 use bt2c_proto::{BlockHash, Network, NodeId};
-use bt2c_security::SecurityConfigError;
-use bt2c_sync::SyncConfig;
+use bt2c_sync::{SyncConfig, SyncConfigError};
 
 use super::value::TextSetting;
 
@@ -73,7 +72,7 @@ impl NodeConfig {
     pub fn validate(&self) -> Result<(), Contradiction> {
         self.p2p.validate()?;
         self.p2p.discovery.validate()?;
-        self.p2p.security.clone().build()?;
+        self.sync.validate()?;
         if self.api_connections == 0 {
             return Err(Contradiction::ApiConnections);
         }
@@ -100,9 +99,9 @@ pub enum Contradiction {
     /// Among the settings of discovery.
     #[error("discovery: {0}")]
     Discovery(#[from] DiscoveryConfigError),
-    /// Among the settings of limits and bans.
+    /// Among the settings of the chain.
     #[error(transparent)]
-    Security(#[from] SecurityConfigError),
+    Sync(#[from] SyncConfigError),
     /// The API could not be asked at all.
     #[error("api_connections is 0; to have no control API write api = \"off\"")]
     ApiConnections,

@@ -31,7 +31,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The value of an environment variable for a key of this kind; lists are separated by commas.
-    pub(crate) fn from_variable(self, text: &str) -> Result<Raw, ValueError> {
+    pub(crate) fn read_variable(self, text: &str) -> Result<Raw, ValueError> {
         match self {
             Self::Integer => text.parse().map(Raw::Integer).map_err(|_| self.mismatch(&format!("{text:?}"))),
             Self::Bool => text.parse().map(Raw::Bool).map_err(|_| self.mismatch(&format!("{text:?}"))),
@@ -257,8 +257,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_from_variables_with_commas() {
-        let raw = Kind::List.from_variable("127.0.0.1:1, [::1]:2,").unwrap();
+    fn lists_come_read_variables_with_commas() {
+        let raw = Kind::List.read_variable("127.0.0.1:1, [::1]:2,").unwrap();
         let addrs = Vec::<SocketAddr>::read(&raw).unwrap();
         assert_eq!(addrs.len(), 2);
         assert_eq!(addrs.show(), Raw::List(vec!["127.0.0.1:1".into(), "[::1]:2".into()]));

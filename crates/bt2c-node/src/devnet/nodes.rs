@@ -12,7 +12,11 @@ use bt2c_proto::{Genesis, Network};
 use bt2c_security::fixtures;
 use bt2c_sync::BlockRef;
 
-use super::{Options, Screen, screen::Row, watch::Summary};
+use super::{
+    Options, Screen,
+    screen::Row,
+    watch::{Feed, Summary},
+};
 use crate::{
     config::{ApiAddr, NodeConfig},
     genesis::DEVNET_VALIDATORS,
@@ -30,6 +34,7 @@ impl Nodes {
         env: &Env,
         genesis: &Genesis,
         screen: &Screen,
+        feed: Feed,
     ) -> Result<Self> {
         let mut nodes = Self(Vec::with_capacity(options.nodes));
         for index in 0..options.nodes {
@@ -37,6 +42,7 @@ impl Nodes {
             match start(config, env, genesis, options.api_may_move).await {
                 Ok(node) => {
                     screen.node_up(index, &node);
+                    feed.follow(index, &node.handle());
                     nodes.0.push(node);
                 }
                 Err(error) => {
@@ -65,10 +71,6 @@ impl Nodes {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P2PNode> {
         self.0.iter()
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.0.len()
     }
 
     /// Completes when every node has a peer.

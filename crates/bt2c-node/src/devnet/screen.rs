@@ -88,7 +88,7 @@ impl Screen {
             (false, _) => self.paint.bad(format!("on {reached} of {nodes} nodes")),
         };
         let height = self.paint.bold(format!("block {height:<5}"));
-        self.event(&format!("{height} {by}, {transactions:>7}   {reached}").trim_end());
+        self.event(format!("{height} {by}  {transactions:>7}   {reached}").trim_end());
     }
 
     pub(super) fn reorganised(&self, node: usize, change: &Reorganisation) {

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Screen, nodes::Nodes};
-use crate::node::{BlockAdded, NodeEvent, NodeEvents};
+use super::Screen;
+use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle};
 
 /// Events that may wait to be told; nodes wait when it is full.
 const QUEUE: usize = 1024;
@@ -47,57 +47,124 @@ struct Spreading {
 
 /// Collects the events of all nodes and tells what they amount to.
 pub(super) struct Watch {
-    sources: Vec<NodeEvents>,
+    events: mpsc::Receiver<Sighting>,
+    nodes: usize,
     names: BTreeMap<NodeId, usize>,
-    clock: Arc<dyn Clock>,
     screen: Screen,
     summary: Arc<Summary>,
     spreading: BTreeMap<(Height, BlockHash), Spreading>,
-    met: BTreeSet<usize>,
+    met: BTreeSet<(usize, usize)>,
 }
 
-impl Watch {
-    pub(super) fn new(nodes: &Nodes, clock: Arc<dyn Clock>, screen: Screen) -> Self {
-        let names = nodes.iter().map(|node| node.handle().p2p().local().node_id.clone());
-        Self {
-            sources: nodes.iter().map(|node| node.subscribe()).collect(),
-            names: names.zip(0..).collect(),
-            clock,
-            screen,
-            summary: Arc::new(Summary(Mutex::new(vec![(0, 0); nodes.len()]))),
-            spreading: BTreeMap::new(),
-            met: BTreeSet::new(),
+/// Brings the events of nodes to a [`Watch`], which ends when the feed and all its nodes are gone.
+pub(super) struct Feed {
+    events: mpsc::Sender<Sighting>,
+    clock: Arc<dyn Clock>,
+    forwarders: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a node told, and when.
+struct Sighting {
+    node: usize,
+    at: Time,
+    what: Seen,
+}
+
+enum Seen {
+    /// It was started under this name.
+    Started(NodeId),
+    Event(NodeEvent),
+}
+
+/// A watch over that many nodes, and the feed that brings it their events until `stop`.
+pub(super) fn watch(
+    nodes: usize,
+    clock: Arc<dyn Clock>,
+    screen: Screen,
+    stop: CancellationToken,
+) -> (Watch, Feed) {
+    let (sender, events) = mpsc::channel(QUEUE);
+    let watch = Watch {
+        events,
+        nodes,
+        names: BTreeMap::new(),
+        screen,
+        summary: Arc::new(Summary(Mutex::new(vec![(0, 0); nodes]))),
+        spreading: BTreeMap::new(),
+        met: BTreeSet::new(),
+    };
+    (watch, Feed { events: sender, clock, forwarders: TaskTracker::new(), stop })
+}
+
+impl Feed {
+    /// Brings a node's events from now on, and the peers that it has already.
+    pub(super) fn follow(&self, index: usize, node: &NodeHandle) {
+        let forwarder = Forwarder {
+            index,
+            node: node.clone(),
+            source: node.subscribe(),
+            events: self.events.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        self.forwarders.spawn(self.stop.clone().run_until_cancelled_owned(forwarder.run()));
+    }
+}
+
+struct Forwarder {
+    index: usize,
+    node: NodeHandle,
+    source: NodeEvents,
+    events: mpsc::Sender<Sighting>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Forwarder {
+    async fn run(mut self) {
+        let local = self.node.p2p().local().node_id.clone();
+        self.send(Seen::Started(local)).await;
+        for info in self.node.p2p().peers().await {
+            self.send(Seen::Event(NodeEvent::PeerUp((&info.peer).into()))).await;
+        }
+        while let Some(event) = self.source.next().await {
+            self.send(Seen::Event(event)).await;
         }
     }
 
+    async fn send(&self, what: Seen) {
+        // Nobody watches any more: the devnet is about to end.
+        let _ = self.events.send(Sighting { node: self.index, at: self.clock.now(), what }).await;
+    }
+}
+
+impl Watch {
     /// What is counted.
     pub(super) fn summary(&self) -> Arc<Summary> {
         Arc::clone(&self.summary)
     }
 
-    /// Tells what happens until it is told to stop.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let (sender, mut events) = mpsc::channel(QUEUE);
-        let forwarders = TaskTracker::new();
-        for (node, source) in std::mem::take(&mut self.sources).into_iter().enumerate() {
-            let (sender, clock) = (sender.clone(), Arc::clone(&self.clock));
-            forwarders.spawn(stop.clone().run_until_cancelled_owned(forward(node, source, clock, sender)));
+    /// Tells what happens until there is nobody left who tells it.
+    pub(super) async fn run(mut self) {
+        while let Some(Sighting { node, at, what }) = self.events.recv().await {
+            match what {
+                Seen::Started(name) => drop(self.names.insert(name, node)),
+                Seen::Event(event) => self.handle(node, at, &event),
+            }
         }
-        drop(sender);
-        while let Some((node, at, event)) = events.recv().await {
-            self.handle(node, at, &event);
+        while let Some((place, block)) = self.spreading.pop_first() {
+            self.tell_block(place.0, &block);
         }
-        while self.spreading.pop_first().map(|(place, block)| self.tell_block(place.0, &block)).is_some() {}
     }
 
     fn handle(&mut self, node: usize, at: Time, event: &NodeEvent) {
         match event {
             NodeEvent::PeerUp(peer) if peer.direction == "outbound" => {
-                let is_first = self.met.insert(node);
-                if let Some(other) =
-                    self.names.get(&peer.node_id).filter(|_| is_first || self.names.len() <= FEW)
+                let is_first = self.met.range((node, 0)..(node + 1, 0)).next().is_none();
+                if let Some(&other) = self.names.get(&peer.node_id)
+                    && self.met.insert((node, other))
+                    && (is_first || self.nodes <= FEW)
                 {
-                    self.screen.met(node, *other);
+                    self.screen.met(node, other);
                 }
             }
             NodeEvent::PeerDown(down) => self.screen.lost(node, down.peer.node_id.as_str(), &down.reason),
@@ -132,7 +199,7 @@ impl Watch {
         entry.first = entry.first.min(at);
         entry.last = entry.last.max(at);
         entry.reached.insert(node);
-        if entry.reached.len() == self.names.len() {
+        if entry.reached.len() == self.nodes {
             let entry = self.spreading.remove(&(block.height, block.hash)).expect("it was entered above");
             self.tell_block(block.height, &entry);
         } else if self.spreading.len() > FOLLOWED
@@ -149,21 +216,8 @@ impl Watch {
             block.producer,
             block.transactions,
             block.reached.len(),
-            self.names.len(),
+            self.nodes,
             spread,
         );
-    }
-}
-
-async fn forward(
-    node: usize,
-    mut source: NodeEvents,
-    clock: Arc<dyn Clock>,
-    sender: mpsc::Sender<(usize, Time, NodeEvent)>,
-) {
-    while let Some(event) = source.next().await {
-        if sender.send((node, clock.now(), event)).await.is_err() {
-            return;
-        }
     }
 }

@@ -61,6 +61,9 @@ pub enum StartError {
     /// The chain cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The synchroniser cannot start on it.
+    #[error(transparent)]
+    Sync(#[from] bt2c_sync::StartError),
     /// Peers cannot be met.
     #[error(transparent)]
     P2P(#[from] bt2c_p2p::StartError),

@@ -1,7 +1,6 @@
 //! The binary as a test sees it: commands that end, and nodes that run.
 
-// Each test file uses its own part of this.
-#![allow(dead_code, reason = "shared by several test binaries")]
+#![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,33 +13,33 @@ use std::{
 use serde_json::Value;
 
 /// Longest wait for anything that a test waits for; only a failing test waits as long.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
-pub struct Outcome {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
     /// Asserts success and gives what was printed.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "stderr: {}", self.stderr);
         self.stdout
     }
 
     /// Asserts success and reads what was printed as JSON.
     #[track_caller]
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).expect("JSON was asked for")
     }
 
     /// Asserts a failure with one line on standard error, and gives the line.
     #[track_caller]
-    pub fn failed(self) -> String {
+    pub(crate) fn failed(self) -> String {
         assert_eq!(self.code, 1, "stdout: {} stderr: {}", self.stdout, self.stderr);
         assert_eq!(self.stderr.trim_end().lines().count(), 1, "not one line: {}", self.stderr);
         assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
@@ -49,7 +48,7 @@ impl Outcome {
 }
 
 /// The binary, away from the user's own configuration.
-pub fn binary() -> Command {
+pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bt2c-node"));
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("BT2C_")) {
@@ -61,16 +60,16 @@ pub fn binary() -> Command {
 }
 
 /// Runs a command to its end.
-pub fn bt2c(args: &[&str]) -> Outcome {
+pub(crate) fn bt2c(args: &[&str]) -> Outcome {
     finish(binary().args(args))
 }
 
 /// Runs a command on a data directory to its end.
-pub fn bt2c_in(home: &Path, args: &[&str]) -> Outcome {
+pub(crate) fn bt2c_in(home: &Path, args: &[&str]) -> Outcome {
     finish(binary().args(args).arg("--data-dir").arg(home))
 }
 
-pub fn finish(command: &mut Command) -> Outcome {
+pub(crate) fn finish(command: &mut Command) -> Outcome {
     let output = command.output().expect("the binary starts");
     Outcome {
         code: output.status.code().expect("it ended by itself"),
@@ -80,20 +79,20 @@ pub fn finish(command: &mut Command) -> Outcome {
 }
 
 /// A node that runs; killed when it is dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
-    pub home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl Running {
     /// Starts a devnet node on free loopback ports and returns once it says that it listens.
-    pub fn start(home: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
         let fixed = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"];
         Self::spawn(binary().args(fixed).args(args).arg("--data-dir").arg(home), home)
     }
 
-    pub fn spawn(command: &mut Command, home: &Path) -> Self {
+    pub(crate) fn spawn(command: &mut Command, home: &Path) -> Self {
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -111,7 +110,7 @@ impl Running {
 
     /// Waits for a log line with this text.
     #[track_caller]
-    pub fn wait_for(&self, text: &str) -> String {
+    pub(crate) fn wait_for(&self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(DEADLINE) {
@@ -123,34 +122,34 @@ impl Running {
     }
 
     /// `run.json`.
-    pub fn run_file(&self) -> Value {
+    pub(crate) fn run_file(&self) -> Value {
         let bytes = std::fs::read(self.home.join("run.json")).expect("run.json stands while the node runs");
         serde_json::from_slice(&bytes).expect("run.json is JSON")
     }
 
-    pub fn p2p_addr(&self) -> String {
+    pub(crate) fn p2p_addr(&self) -> String {
         self.run_file()["p2p_addr"].as_str().expect("it listens").to_owned()
     }
 
-    pub fn api_addr(&self) -> String {
+    pub(crate) fn api_addr(&self) -> String {
         self.run_file()["api_addr"].as_str().expect("it has an API").to_owned()
     }
 
     /// `GET` of the control API.
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let url = format!("http://{}{path}", self.api_addr());
         ureq::get(url).call().expect("the API answers").body_mut().read_json().expect("JSON")
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         let kill = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
         assert!(kill.expect("kill runs").success());
         self.child.wait().expect("it ends")
     }
 
     /// Ends it without a chance to clean up.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
     }
