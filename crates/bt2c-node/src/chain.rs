@@ -98,6 +98,12 @@ impl Workbench {
             );
         }
         let now = RealClock::new().now();
+        // Looking for the slots of so many blocks would take long, only to find that there are not as many.
+        let slot = |timestamp| self.schedule.slot_at(timestamp).unwrap_or(0);
+        let slots = slot(now.as_secs()).saturating_sub(slot(self.store.tip().timestamp));
+        if blocks > slots {
+            bail!("{blocks} blocks do not fit: only {slots} slots lie between the tip and now");
+        }
         let generate = Generate { identities: &identities, blocks, transactions, now, threads: threads() };
         Ok(generate.run(&self.store, &self.schedule, progress)?)
     }
