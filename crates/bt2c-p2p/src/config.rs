@@ -94,6 +94,17 @@ impl P2PConfig {
         if self.discovery.network != self.network {
             return Err(ConfigError::Networks { p2p: self.network, discovery: self.discovery.network });
         }
+        let durations = [
+            ("connection_timeout", self.connection_timeout),
+            ("tls_timeout", self.tls_timeout),
+            ("ping_interval", self.ping_interval),
+            ("idle_timeout", self.idle_timeout),
+            ("frame_timeout", self.frame_timeout),
+            ("send_timeout", self.send_timeout),
+        ];
+        if let Some((field, _)) = durations.into_iter().find(|(_, value)| value.as_millis() == 0) {
+            return Err(ConfigError::TooShort { field });
+        }
         if self.max_connections == 0 {
             return Err(ConfigError::NoConnections);
         }
@@ -127,6 +138,12 @@ pub enum ConfigError {
         p2p: Network,
         /// The network whose addresses are kept.
         discovery: Network,
+    },
+    /// A duration within which nothing can happen, or that would make a loop spin.
+    #[error("{field} is below one millisecond")]
+    TooShort {
+        /// Which setting.
+        field: &'static str,
     },
     /// No connection at all.
     #[error("max_connections is 0")]
@@ -175,6 +192,8 @@ mod tests {
     #[test]
     fn each_contradiction_is_refused_by_name() {
         assert_eq!(broken(|config| config.max_connections = 0), Err(ConfigError::NoConnections));
+        let idle = broken(|config| config.idle_timeout = Duration::ZERO);
+        assert_eq!(idle, Err(ConfigError::TooShort { field: "idle_timeout" }));
         let silence = broken(|config| config.silence_timeout = config.ping_interval);
         assert!(matches!(silence, Err(ConfigError::Silence { .. })));
         let ping = broken(|config| config.ping_interval = Duration::from_secs(4));

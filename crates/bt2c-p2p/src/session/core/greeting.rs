@@ -1,9 +1,14 @@
 //! The hellos: ours, theirs, and the manager's verdict on theirs.
 
+use std::time::Duration;
+
 use bt2c_proto::{CloseCode, Envelope, Message, Time};
 
 use super::{Action, Phase, SessionCore};
 use crate::{config::Tip, peer::Direction, reason::CloseReason};
+
+/// What a verdict may take beyond the wait for a ping to an incumbent; the manager gives it sooner.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl SessionCore {
     /// Begins: the dialer speaks first.
@@ -19,6 +24,9 @@ impl SessionCore {
                 self.peer_label = Some(hello.node_id.to_string());
                 self.peer_knows_extensions = hello.knows_extensions();
                 self.phase = Phase::AwaitVerdict;
+                // From here on it is we who take the time.
+                let patience = self.config.ping_spacing + VERDICT_PATIENCE;
+                self.hello_deadline = self.hello_deadline.max(now + patience);
                 self.actions.push_back(Action::Judge(hello));
             }
             Ok(Some(Message::Disconnect(disconnect))) if self.direction == Direction::Outbound => {

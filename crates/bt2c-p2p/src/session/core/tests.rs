@@ -162,6 +162,17 @@ fn a_peer_that_says_no_hello_is_let_go() {
 }
 
 #[test]
+fn the_time_a_verdict_takes_is_not_the_peers() {
+    let mut held = core(&config(), Direction::Inbound);
+    let hello = Message::Hello(Box::new(held.local.hello(TIP, held.remote)));
+    let late = START + Duration::from_secs(9);
+    held.handle_body(late, &held.local.frame(&hello, START).body());
+    held.handle_timeout(late + Duration::from_secs(9));
+    held.handle_verdict(late + Duration::from_secs(9), Ok(()), TIP);
+    assert_eq!(held.phase, Phase::Open);
+}
+
+#[test]
 fn requests_before_hello_and_second_hellos_are_violations() {
     let mut early = core(&config(), Direction::Inbound);
     early.handle_body(START, &early.local.frame(&get_blocks(), START).body());
