@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use bt2c_proto::{Block, Transaction, TxHash};
+use bt2c_proto::{Block, BlockHash, Height, Transaction, TxHash};
 
 use crate::{
     chain::{BlockRef, CheckedBlock, TxKey},
@@ -73,15 +73,12 @@ pub fn import(
         return Ok(Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None });
     }
     store.append(&batch[..stored], end.place.hash)?;
-    let mut outcome = Imported {
-        stored,
-        rejected,
-        tip: end.place,
-        applied: batch[..stored].iter().map(Applied::from).collect(),
-        reorganisation: None,
-    };
-    if batch[0].place.parent != old_tip.hash {
-        describe_change(store, &old_tip, &mut outcome)?;
+    let mut outcome =
+        Imported { stored, rejected, tip: end.place, applied: Vec::new(), reorganisation: None };
+    if batch[0].place.parent == old_tip.hash {
+        outcome.applied = batch[..stored].iter().map(Applied::from).collect();
+    } else {
+        describe_change(store, &old_tip, &batch[..stored], &mut outcome)?;
     }
     Ok(outcome)
 }
@@ -125,24 +122,26 @@ fn first_repeat(
     Ok(None)
 }
 
-/// Fills in what is not in the batch: the blocks that came from beside the main chain, and those that went there.
+/// Finds out what came onto the main chain, of which a part may have been stored beside it before, and what left it.
 fn describe_change(
     store: &dyn ChainStore,
     old_tip: &BlockRef,
+    batch: &[CheckedBlock],
     outcome: &mut Imported,
 ) -> Result<(), StoreError> {
     let (fork, reverted) =
         branch_of(store, old_tip.hash, usize::MAX)?.expect("no branch is longer than that");
-    let first = outcome.applied.first().expect("the tip moved to the batch's end").place;
-    let mut earlier = Vec::new();
-    let mut at = first.parent;
-    while at != fork.hash {
-        let block = read(store, at)?;
-        at = block.header.previous_hash;
-        earlier.push(Applied::from(&CheckedBlock::trusted(&block)));
+    for height in fork.height.get() + 1..=outcome.tip.height.get() {
+        let place = store.main(Height::new(height))?.ok_or(StoreError::Missing(outcome.tip.hash))?;
+        let here = batch.iter().find(|block| block.place.hash == place.hash);
+        outcome.applied.push(match here {
+            Some(block) => Applied::from(block),
+            None => Applied::from(&CheckedBlock::trusted(&read(store, place.hash)?)),
+        });
     }
-    earlier.reverse();
-    outcome.applied.splice(..0, earlier);
+    if reverted.is_empty() {
+        return Ok(());
+    }
     let included: BTreeSet<_> =
         outcome.applied.iter().flat_map(|block| &block.transactions).copied().collect();
     let mut returned = Vec::new();
@@ -154,7 +153,7 @@ fn describe_change(
     Ok(())
 }
 
-fn read(store: &dyn ChainStore, hash: bt2c_proto::BlockHash) -> Result<Block, StoreError> {
+fn read(store: &dyn ChainStore, hash: BlockHash) -> Result<Block, StoreError> {
     let bytes = store.body(&hash)?.ok_or(StoreError::Missing(hash))?;
     // Stored bytes are checksummed and were written by us: they parse, or they are not what was stored.
     serde_json::from_slice(&bytes).map_err(|_| StoreError::Missing(hash))

@@ -71,7 +71,9 @@ impl Core {
             Stage::Fetching if state.diverged && !leads => None,
             Stage::Fetching => {
                 let wanted = wanted.get_or_insert_with(|| self.wanted(pursuit));
-                self.range_for(wanted, state, claim, leads)
+                let range = self.range_for(wanted, state, claim);
+                let confirmation = || pursuit.unconfirmed(claim.height).filter(|_| leads);
+                range.or_else(|| confirmation().map(|height| (Purpose::Range, height, height)))
             }
         }
     }
@@ -98,19 +100,9 @@ impl Core {
         Wanted { head: pursuit.next_height(), last, held, gaps: pursuit.gaps(last, asked.into_iter()).into() }
     }
 
-    /// The blocks to ask a peer for. The last one of the window and of the branch are the leader's to send: it takes one
-    /// of its blocks to know that what is below is of its branch.
-    fn range_for(
-        &self,
-        wanted: &mut Wanted,
-        state: &PeerState,
-        claim: Claim,
-        leads: bool,
-    ) -> Option<(Purpose, u64, u64)> {
-        let last = match leads {
-            true => claim.height.min(wanted.last),
-            false => claim.height.min(self.target().get().min(wanted.last).saturating_sub(1)),
-        };
+    /// The blocks to ask a peer for.
+    fn range_for(&self, wanted: &mut Wanted, state: &PeerState, claim: Claim) -> Option<(Purpose, u64, u64)> {
+        let last = claim.height.min(wanted.last);
         let (start, gap_end) = wanted.gaps.front().copied().filter(|(start, _)| *start <= last)?;
         // The head is asked for however much is held: only it lets go of the rest.
         if start > wanted.head && wanted.held + FRAME_LIMIT > self.config.window_bytes {

@@ -104,9 +104,18 @@ impl Core {
                 break;
             }
             parent = Some(place.hash);
-            let wanted = (pursuit.next_height()..last).contains(&height);
-            if !wanted || !matches!(pursuit.stage, Stage::Fetching) || pursuit.piece(height).is_some() {
+            if !(pursuit.next_height()..last).contains(&height) || !matches!(pursuit.stage, Stage::Fetching) {
                 continue;
+            }
+            match pursuit.piece(height) {
+                Some(piece) if piece.place.hash == place.hash && pursuit.leader == peer => {
+                    pursuit.confirm(height);
+                    continue;
+                }
+                // It is the leader's branch that is followed.
+                Some(_) if pursuit.leader == peer => {}
+                Some(_) => continue,
+                None => {}
             }
             let stored = self.recent.contains(&place.hash);
             let state = if stored { PieceState::Stored } else { PieceState::Checking(0) };

@@ -1,8 +1,9 @@
 //! Following one branch: the branch of a leader, with whoever helps to fetch it.
 //!
 //! Base peers are asked by height, so what two peers send may be of two branches. Only the leader's branch is followed: a
-//! helper's block counts once a block of the leader's names it as an ancestor. So no helper, and no former leader, can
-//! lead us onto a branch that is too deep to be left again.
+//! helper's block counts once a block of the leader's names it as an ancestor; where nothing else is to be asked, the leader
+//! is asked for the top of what is here. So no helper, and no former leader, can lead us onto a branch that is too deep to be
+//! left again.
 //!
 //! ```text
 //!  Forking ── found ──▶ Fetching ──▶ (claim reached: done)
@@ -159,6 +160,21 @@ impl Pursuit {
         }
         self.trusted = top;
         Ok(())
+    }
+
+    /// The highest height, up to `last`, of the gapless run above the cursor, if it is not yet known to be of the leader's
+    /// branch: the block to ask the leader for, so that it is.
+    pub(super) fn unconfirmed(&self, last: u64) -> Option<u64> {
+        let run = (self.next_height()..=last).take_while(|height| self.window.contains_key(height));
+        run.last().filter(|top| *top > self.trusted)
+    }
+
+    /// The leader sent this block, too: what is below is of its branch.
+    pub(super) fn confirm(&mut self, height: u64) {
+        if let Some(piece) = self.window.get_mut(&height) {
+            piece.from = self.leader;
+            self.unsettled = true;
+        }
     }
 
     /// The next block to store, if the leader's branch is known to have it.

@@ -111,13 +111,18 @@ impl Core {
             let cursor = pursuit.cursor;
             let Some(head) = pursuit.head() else { break };
             let (from, place) = (head.from, head.place);
+            let stored = self.recent.contains(&place.hash);
             match &head.state {
-                PieceState::Stored if batch.is_empty() => {
+                _ if stored && batch.is_empty() => {
                     pursuit.advance();
                     continue;
                 }
-                PieceState::Stored | PieceState::Checking(_) => break,
-                PieceState::Checked(_) => {}
+                PieceState::Stored if !stored => {
+                    self.abandon_too_deep();
+                    break;
+                }
+                PieceState::Checked(_) if !stored => {}
+                _ => break,
             }
             if batch.is_empty() && !self.recent.contains(&cursor.hash) {
                 // The branch left the chain so deep, or the chain grew so fast meanwhile, that it cannot win any more.

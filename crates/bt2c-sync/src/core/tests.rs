@@ -1,3 +1,4 @@
+mod anything;
 mod network;
 
 use std::time::Duration;
@@ -296,7 +297,7 @@ fn peers_on_a_shorter_branch_do_not_mislead() {
 }
 
 #[test]
-fn helpers_leave_to_a_slow_leader_what_confirms_them() {
+fn what_helpers_fetch_is_confirmed_by_a_slow_leader() {
     let mut network = Network::new(3);
     let chain = network.row(1, 3000, 0);
     network.give(1, &chain);

@@ -81,3 +81,15 @@ fn a_better_branch_takes_over_and_gives_transactions_back() {
     let applied: Vec<_> = stored.applied.iter().chain(&taken.applied).map(|block| block.place).collect();
     assert_eq!(applied, places(&[new[0].clone(), side]));
 }
+
+#[test]
+fn a_row_may_begin_with_blocks_that_are_stored_already() {
+    let test = TestConsensus::new();
+    let store = store(&test);
+    let row = test.row(&store.tip(), 5, 0);
+    import(&store, &test, &checked(&row[..2])).unwrap();
+    let imported = import(&store, &test, &checked(&row)).unwrap();
+    assert_eq!((imported.stored, imported.rejected), (5, None));
+    assert_eq!(imported.applied.iter().map(|block| block.place).collect::<Vec<_>>(), places(&row[2..]));
+    assert!(imported.reorganisation.is_none());
+}
