@@ -50,6 +50,8 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options, screen: &Screen, stop: &CancellationToken) -> Result<bool> {
     let env = Env::real().context("no randomness from the system")?;
     let genesis = genesis(options, &env)?;
+    // An earlier run in the same directory decided on the block time.
+    let options = &Options { block_time: genesis.block_time(), ..options.clone() };
     screen.title(options, &genesis);
     let tasks = TaskTracker::new();
     let watching = CancellationToken::new();

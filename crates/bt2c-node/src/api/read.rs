@@ -6,6 +6,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
+use bt2c_p2p::PeerInfo;
 use bt2c_proto::{BlockHash, Height, limits::MAX_INTEGER};
 
 use super::{
@@ -20,8 +21,9 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<StatusView> {
 
 /// `GET /peers`.
 pub(super) async fn peers(Extract(state): Extract<State>) -> Json<Vec<PeerView>> {
-    let now = state.node.now();
-    Json(state.node.p2p().peers().await.iter().map(|info| PeerView::new(info, now)).collect())
+    let (now, claims) = (state.node.now(), state.node.claimed_heights().await);
+    let view = |info: &PeerInfo| PeerView::new(info, claims.get(&info.peer.id()).copied(), now);
+    Json(state.node.p2p().peers().await.iter().map(view).collect())
 }
 
 /// `GET /peers/known`.

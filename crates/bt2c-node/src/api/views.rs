@@ -61,7 +61,7 @@ pub struct PeerView {
     pub connected_s: u64,
     /// Last round-trip time, once there was one.
     pub rtt_ms: Option<u64>,
-    /// The best height it is known to claim: a hint.
+    /// The height that it claimed last: a hint.
     pub height: Height,
     /// Its software, as it says.
     pub user_agent: Option<String>,
@@ -76,8 +76,8 @@ pub struct PeerView {
 }
 
 impl PeerView {
-    /// What is shown of a peer at `now`.
-    pub fn new(info: &PeerInfo, now: Time) -> Self {
+    /// What is shown of a peer at `now`, with the height that it claimed last, if that is known.
+    pub fn new(info: &PeerInfo, claimed: Option<Height>, now: Time) -> Self {
         let peer = &info.peer;
         let hello = peer.hello();
         let (bytes_in, bytes_out) = peer.traffic();
@@ -88,7 +88,7 @@ impl PeerView {
             direction: peer.direction().name().to_owned(),
             connected_s: now.since(peer.since()).as_secs(),
             rtt_ms: peer.rtt().map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
-            height: peer.height(),
+            height: claimed.unwrap_or_else(|| peer.height()),
             user_agent: hello.user_agent.as_ref().map(ToString::to_string),
             features: hello.features.iter().flatten().map(ToString::to_string).collect(),
             bytes_in,

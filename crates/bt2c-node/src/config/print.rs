@@ -30,8 +30,8 @@ pub fn default_file(network: Network) -> String {
 
 fn entry(key: &Key, config: &NodeConfig) -> String {
     let value = (key.show)(config);
-    let comment = format!("{} Unit: {}. Default: {value}.", key.about, key.unit);
-    format!("\n{}{} = {value}\n", wrap(&comment), key.name)
+    let bounds = format!("Value: {}. Default: {value}.", key.unit);
+    format!("\n{}{}{} = {value}\n", wrap(key.about), wrap(&bounds), key.name)
 }
 
 /// Comment lines of at most [`WIDTH`] characters, broken at spaces.

@@ -1,6 +1,6 @@
 //! Putting a node together.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bt2c_p2p::{Env, P2PConfig, P2PManager, Tip};
 use bt2c_proto::{BlockHash, Genesis, Network};
@@ -187,26 +187,26 @@ impl Starting {
 
 /// Opens the control API, and says in the data directory where everything is.
 async fn serve(node: &mut P2PNode, config: &NodeConfig, env: &Env) -> Result<(), StartError> {
-    let token = Token::new(random::bytes().map_err(StartError::Randomness)?);
     if let Some(addr) = config.api.0 {
+        let token = Token::new(random::bytes().map_err(StartError::Randomness)?);
         let server = ApiServer::start(node.handle(), addr, token.clone(), config.api_connections)
             .await
             .map_err(|source| StartError::Api { addr, source })?;
-        node.api = Some((server, token.clone()));
+        node.api = Some((server, token));
     }
     let Some(dir) = &config.data_dir else { return Ok(()) };
     let local = node.handle.p2p().local();
-    let api_addr: Option<SocketAddr> = node.api.as_ref().map(|(server, _)| server.addr());
     let run = RunFile {
         pid: std::process::id(),
         node_id: local.node_id.clone(),
         peer_id: local.peer_id,
         p2p_addr: local.listen.first().copied(),
-        api_addr,
+        api_addr: node.api().map(|(addr, _)| addr),
         network: local.network,
     };
     let disk = Arc::clone(&env.disk);
-    node.files = Some(RunningFiles::write(disk, dir.clone(), &run, api_addr.map(|_| &token))?);
+    let token = node.api.as_ref().map(|(_, token)| token);
+    node.files = Some(RunningFiles::write(disk, dir.clone(), &run, token)?);
     Ok(())
 }
 

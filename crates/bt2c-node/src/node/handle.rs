@@ -1,9 +1,9 @@
 //! A node's client side.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bt2c_p2p::{Direction, Env, Handle as P2PHandle};
-use bt2c_proto::{Block, BlockHash, Genesis, Height, Time, Transaction};
+use bt2c_proto::{Block, BlockHash, Genesis, Height, PeerId, Time, Transaction};
 use bt2c_sync::{Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
 use bytes::Bytes;
 
@@ -95,6 +95,12 @@ impl NodeHandle {
             pending_transactions: chain.map_or(0, |chain| chain.pool_count),
             peers,
         }
+    }
+
+    /// The heights that peers claimed last, in their hello or with what they sent since.
+    pub(crate) async fn claimed_heights(&self) -> BTreeMap<PeerId, Height> {
+        let claims = self.sync().status().await.map_or_else(Vec::new, |status| status.claims);
+        claims.into_iter().map(|(peer, height, _)| (peer, height)).collect()
     }
 
     /// Checks a transaction, takes it into the pool and tells the peers.

@@ -11,7 +11,7 @@ pub(crate) const NODE: Section = Section {
     title: "Node",
     keys: &[
         key!(network, network: Network, "mainnet, testnet or devnet",
-            "The network to join. Ports, seeds and the genesis follow from it."),
+            "The network to join; the default port and, on the devnet, the genesis follow from it."),
         key!(genesis, genesis: Option<PathBuf>, "path",
             "The genesis file of the network. Empty: the one the data directory was started with, or the built-in devnet \
              genesis. Another one is another network."),
