@@ -5,6 +5,7 @@
 
 mod memory_disk;
 mod memory_net;
+mod memory_stream;
 mod real;
 mod virtual_time;
 

@@ -13,11 +13,7 @@ const PROTOCOL: CloseReason = CloseReason::Local(CloseCode::Protocol);
 
 /// A node, and a stranger that is through TLS.
 async fn after_tls() -> (Victim, Attacker) {
-    let node = Victim::start(|config| {
-        config.frame_timeout = Duration::from_millis(300);
-        config.connection_timeout = Duration::from_secs(2);
-    })
-    .await;
+    let node = Victim::start(|config| config.frame_timeout = Duration::from_millis(300)).await;
     let attacker = Attacker::tls(ip(1, 66), node.addr(), &Shown::identity(1, now())).await;
     (node, attacker)
 }
@@ -86,7 +82,8 @@ async fn a_frame_that_is_never_finished_ends_in_its_time() {
     attacker.raw(b"{\"type\":").await;
     expect(node, attacker, CloseCode::Timeout, true).await;
     // Before the hello the connection's own deadline counts.
-    let (node, mut attacker) = after_tls().await;
+    let node = Victim::start(|config| config.connection_timeout = Duration::from_secs(3)).await;
+    let mut attacker = Attacker::tls(ip(1, 66), node.addr(), &Shown::identity(1, now())).await;
     attacker.raw(&[0, 0]).await;
     expect(node, attacker, CloseCode::Timeout, false).await;
 }

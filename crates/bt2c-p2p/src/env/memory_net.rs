@@ -4,28 +4,20 @@
 //! streams across it (as a silent network does: no reset, no error) and lets dials hang; healing thaws them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    future::Future,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
-    time::{Instant, Sleep},
+use tokio::sync::mpsc;
+
+use super::{
+    BoxFuture, Connection, Listener, Net,
+    memory_stream::{MemoryStream, Pipe},
 };
-
-use super::{BoxFuture, Connection, Listener, Net};
-
-/// Bytes under way in one direction before the writer has to wait.
-const WINDOW: usize = 256 * 1024;
 
 /// Connections that wait to be accepted at one listener.
 const BACKLOG: usize = 128;
@@ -143,9 +135,8 @@ impl Net for MemoryHost {
                     shared.listeners.get(&remote).cloned().ok_or(io::ErrorKind::ConnectionRefused)?;
                 let out = shared.pipe(self.ip, remote.ip(), latency);
                 let back = shared.pipe(remote.ip(), self.ip, latency);
-                let here =
-                    MemoryStream { incoming: Arc::clone(&back), outgoing: Arc::clone(&out), timer: None };
-                let there = MemoryStream { incoming: out, outgoing: back, timer: None };
+                let here = MemoryStream::new(Arc::clone(&back), Arc::clone(&out));
+                let there = MemoryStream::new(out, back);
                 let from = SocketAddr::new(self.ip, shared.free_port());
                 (here, Connection { stream: Box::new(there), remote: from }, listener)
             };
@@ -180,142 +171,15 @@ impl Listener for MemoryListener {
     }
 }
 
-/// Bytes under way in one direction.
-#[derive(Debug)]
-struct Pipe {
-    chunks: VecDeque<(Instant, Bytes)>,
-    buffered: usize,
-    latency: Duration,
-    frozen: bool,
-    writer_gone: bool,
-    reader_gone: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-impl Pipe {
-    fn new(latency: Duration) -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            buffered: 0,
-            latency,
-            frozen: false,
-            writer_gone: false,
-            reader_gone: false,
-            reader: None,
-            writer: None,
-        }
-    }
-
-    fn set_frozen(&mut self, frozen: bool) {
-        self.frozen = frozen;
-        if !frozen {
-            self.wake();
-        }
-    }
-
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-}
-
-/// One end of a connection.
-struct MemoryStream {
-    incoming: Arc<Mutex<Pipe>>,
-    outgoing: Arc<Mutex<Pipe>>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl AsyncRead for MemoryStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        loop {
-            let arrival = {
-                let mut pipe = this.incoming.lock();
-                pipe.reader = Some(cx.waker().clone());
-                if pipe.frozen {
-                    return Poll::Pending;
-                }
-                let Some((arrival, chunk)) = pipe.chunks.front_mut() else {
-                    return if pipe.writer_gone { Poll::Ready(Ok(())) } else { Poll::Pending };
-                };
-                #[expect(clippy::disallowed_methods, reason = "the network keeps its own time")]
-                if *arrival <= Instant::now() {
-                    let len = chunk.len().min(buf.remaining());
-                    buf.put_slice(&chunk[..len]);
-                    chunk.advance(len);
-                    if chunk.is_empty() {
-                        pipe.chunks.pop_front();
-                    }
-                    pipe.buffered -= len;
-                    if let Some(writer) = pipe.writer.take() {
-                        writer.wake();
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                *arrival
-            };
-            let timer = this.timer.insert(Box::pin(tokio::time::sleep_until(arrival)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-}
-
-impl AsyncWrite for MemoryStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut pipe = self.outgoing.lock();
-        if pipe.reader_gone && !pipe.frozen {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let room = WINDOW.saturating_sub(pipe.buffered);
-        if room == 0 {
-            pipe.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let len = bytes.len().min(room);
-        #[expect(clippy::disallowed_methods, reason = "the network keeps its own time")]
-        let arrival = Instant::now() + pipe.latency;
-        pipe.chunks.push_back((arrival, Bytes::copy_from_slice(&bytes[..len])));
-        pipe.buffered += len;
-        if let Some(reader) = pipe.reader.take() {
-            reader.wake();
-        }
-        Poll::Ready(Ok(len))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pipe = self.outgoing.lock();
-        pipe.writer_gone = true;
-        pipe.wake();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for MemoryStream {
-    fn drop(&mut self) {
-        let mut outgoing = self.outgoing.lock();
-        outgoing.writer_gone = true;
-        outgoing.wake();
-        drop(outgoing);
-        let mut incoming = self.incoming.lock();
-        incoming.reader_gone = true;
-        incoming.wake();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
 
     use super::*;
+    use crate::env::memory_stream::WINDOW;
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])

@@ -45,7 +45,7 @@ impl Delivery {
     }
 
     /// Hands on what has room now.
-    pub(super) fn retry(&mut self) {
+    fn retry(&mut self) {
         while let Some((handler, inbound)) = self.waiting.pop_front() {
             match handler.try_send(inbound) {
                 Ok(()) => {}
@@ -57,15 +57,29 @@ impl Delivery {
         }
     }
 
-    /// Completes when the handler of the first message has room or is gone; never while none is behind.
-    pub(super) fn room(&self) -> impl Future<Output = ()> + use<> {
+    /// Completes with a place at the handler of the first message, or with none if it is gone; never while none is
+    /// behind. The place is to be used by [`Delivery::fill`]: given back, it would go to another session that waits,
+    /// which would give it back in turn, and so on for ever.
+    pub(super) fn room(&self) -> impl Future<Output = Option<Place>> + use<> {
         let handler = self.waiting.front().map(|(handler, _)| handler.clone());
         async move {
             match handler {
-                // The place is given back and taken again by `retry`; someone faster may take it first, then we wait on.
-                Some(handler) => drop(handler.reserve().await),
+                Some(handler) => handler.reserve_owned().await.ok(),
                 None => std::future::pending().await,
             }
         }
     }
+
+    /// Hands the first message to the place that was made for it.
+    pub(super) fn fill(&mut self, place: Option<Place>) {
+        match (place, self.waiting.pop_front()) {
+            (Some(place), Some((_, inbound))) => drop(place.send(inbound)),
+            (None, Some(_)) => self.metrics.count_dropped(DropCause::NoHandler),
+            (_, None) => {}
+        }
+        self.retry();
+    }
 }
+
+/// A place in a handler's channel.
+pub(super) type Place = mpsc::OwnedPermit<Inbound>;

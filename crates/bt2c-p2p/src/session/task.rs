@@ -14,7 +14,7 @@ use tokio_util::codec::Decoder;
 use super::{
     Command, Link, Note, Shared,
     core::{Action, SessionCore},
-    delivery::Delivery,
+    delivery::{Delivery, Place},
     queue::Next,
     writing::Writing,
 };
@@ -52,7 +52,7 @@ enum Wake {
     Command(Option<Command>),
     Written(io::Result<usize>),
     Filled,
-    Room,
+    Room(Option<Place>),
     Read(io::Result<usize>),
     Timer,
 }
@@ -175,7 +175,7 @@ impl Session {
             }
             result = self.writing.advance() => Wake::Written(result),
             () = self.link.outbox.filled(), if !full => Wake::Filled,
-            () = self.delivery.room() => Wake::Room,
+            place = self.delivery.room() => Wake::Room(place),
             result = self.reader.read_buf(&mut self.buffer), if reading => Wake::Read(result),
         }
     }
@@ -217,8 +217,8 @@ impl Session {
                 self.shared.metrics.bytes_out.inc_by(len as u64);
             }
             Wake::Filled => {}
-            Wake::Room => {
-                self.delivery.retry();
+            Wake::Room(place) => {
+                self.delivery.fill(place);
                 self.core.handle_paused(now);
             }
             Wake::Read(Ok(0)) => self.core.handle_transport_end(CloseReason::Ended),
