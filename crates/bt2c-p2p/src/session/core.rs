@@ -39,8 +39,8 @@ pub(crate) enum Action {
     Report(Offence, String),
     /// Count a message that was not passed on.
     Dropped(DropCause),
-    /// Bytes arrived since a probe was asked for.
-    ProbeAnswered,
+    /// Whether the probed peer gave a sign of life: any bytes since the probe was asked for.
+    Probed(bool),
     /// Nothing useful was heard for the idle time-out, or for another one since this was last said.
     Idle,
     /// The connection is over; `Some` is to be sent first, best effort.
@@ -160,7 +160,7 @@ impl SessionCore {
         self.last_received = now;
         if self.probe != Probe::No {
             self.probe = Probe::No;
-            self.actions.push_back(Action::ProbeAnswered);
+            self.actions.push_back(Action::Probed(true));
         }
     }
 

@@ -146,7 +146,7 @@ impl Session {
             }
             Action::Judge(hello) => Note::Hello { connection, hello },
             Action::Report(offence, evidence) => Note::Report { connection, offence, evidence },
-            Action::ProbeAnswered => Note::ProbeAnswered { connection },
+            Action::Probed(alive) => Note::Probed { connection, alive },
             Action::Idle => Note::Idle { connection },
             Action::Close(..) => unreachable!("taken by the caller"),
         };

@@ -7,6 +7,10 @@ use bt2c_proto::{CloseCode, Message, Ping, Time};
 use super::{Action, Phase, SessionCore};
 use crate::metrics::DropCause;
 
+/// How long a living peer may take to answer a ping: generous for any link on earth, and short enough that a peer which
+/// came back, and waits for our hello meanwhile, is still there.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
 /// Bytes a second that a started frame must come in with at least.
 const MIN_FRAME_RATE: u64 = 8 * 1024;
 
@@ -16,8 +20,8 @@ pub(super) enum Probe {
     No,
     /// A ping is due, as soon as the peer's ping limit allows.
     Wanted,
-    /// Waiting for any bytes.
-    Sent,
+    /// Waiting for any bytes until then.
+    Sent(Time),
 }
 
 impl SessionCore {
@@ -56,6 +60,7 @@ impl SessionCore {
                 let times = [
                     Some(self.last_received + self.config.silence_timeout),
                     Some(self.ping_due()),
+                    self.probe_deadline(),
                     self.frame_deadline(),
                     self.delayed.front().map(|(until, ..)| *until),
                     Some(self.idle_at),
@@ -63,6 +68,11 @@ impl SessionCore {
                 times.into_iter().flatten().min()
             }
         }
+    }
+
+    /// When a probed peer that gave no sign of life is taken for gone.
+    const fn probe_deadline(&self) -> Option<Time> {
+        if let Probe::Sent(until) = self.probe { Some(until) } else { None }
     }
 
     /// When the frame that is coming in must be complete.
@@ -95,6 +105,10 @@ impl SessionCore {
         if self.frame_deadline().is_some_and(|deadline| now >= deadline) {
             return self.close(now, CloseCode::Timeout, "a frame was not finished");
         }
+        if self.probe_deadline().is_some_and(|deadline| now >= deadline) {
+            self.probe = Probe::No;
+            self.actions.push_back(Action::Probed(false));
+        }
         self.send_due_ping(now);
         while self.delayed.front().is_some_and(|(until, ..)| *until <= now) {
             let (_, request, len) = self.delayed.pop_front().expect("there is a front");
@@ -114,7 +128,7 @@ impl SessionCore {
         self.last_ping = now;
         self.ping_out = Some((now, timestamp));
         if self.probe == Probe::Wanted {
-            self.probe = Probe::Sent;
+            self.probe = Probe::Sent(now + SIGN_OF_LIFE);
         }
         let ping = self.local.frame(&Message::Ping(Ping { timestamp }), now);
         self.actions.push_back(Action::Send(ping));

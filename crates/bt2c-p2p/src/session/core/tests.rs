@@ -273,7 +273,7 @@ fn a_probe_is_answered_by_the_pong_it_asks_for() {
     let mut pair = Pair::new(&config());
     pair.sides[0].handle_probe(pair.now);
     pair.settle();
-    let answered = |pair: &Pair| pair.log.iter().any(|(_, action)| matches!(action, Action::ProbeAnswered));
+    let answered = |pair: &Pair| pair.log.iter().any(|(_, action)| matches!(action, Action::Probed(true)));
     assert!(!answered(&pair), "the ping waits for the limit of one in five seconds");
     pair.run_until(START + Duration::from_secs(6));
     assert!(answered(&pair));
@@ -285,7 +285,21 @@ fn any_bytes_answer_a_probe_even_before_its_ping_is_out() {
     let mut pair = Pair::new(&config());
     pair.sides[1].handle_probe(pair.now);
     pair.send(&Message::Ping(Ping { timestamp: 1 }));
-    assert!(pair.log.iter().any(|(side, action)| *side == 1 && matches!(action, Action::ProbeAnswered)));
+    assert!(pair.log.iter().any(|(side, action)| *side == 1 && matches!(action, Action::Probed(true))));
+}
+
+#[test]
+fn a_peer_that_gives_no_sign_of_life_is_reported_once_three_seconds_after_the_ping() {
+    let mut pair = Pair::new(&config());
+    let side = &mut pair.sides[1];
+    side.handle_probe(START + Duration::from_secs(6));
+    side.handle_timeout(START + Duration::from_millis(8_999));
+    side.handle_timeout(START + Duration::from_secs(9));
+    side.handle_timeout(START + Duration::from_secs(10));
+    let probed: Vec<_> = std::iter::from_fn(|| side.poll_action())
+        .filter_map(|action| if let Action::Probed(alive) = action { Some(alive) } else { None })
+        .collect();
+    assert_eq!(probed, [false]);
 }
 
 #[test]
