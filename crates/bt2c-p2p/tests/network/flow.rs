@@ -121,6 +121,26 @@ async fn a_handler_that_is_behind_stops_the_peer_that_fills_it_and_nobody_else()
 }
 
 #[tokio::test(start_paused = true)]
+async fn sessions_that_wait_for_one_handler_take_turns_and_all_come_through() {
+    let world = World::new(20);
+    let (hub, others) = star(&world).await;
+    let mut pushes = handler(&hub, MessageKind::NewTransaction, 1);
+    for nonce in 0..20 {
+        for (node, _) in &others {
+            node.handle.broadcast_message(&push(nonce)).await.unwrap();
+        }
+    }
+    pass(5).await; // by now all three have more to hand on than the handler has room for
+    let mut senders = Vec::new();
+    for _ in 0..60 {
+        senders.push(within(5, pushes.recv()).await.unwrap().peer.id());
+    }
+    for (node, _) in &others {
+        assert_eq!(senders.iter().filter(|id| **id == node.id()).count(), 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_let_go_as_slow() {
     let world = World::new(20);
     let mut node = world.node(1).await;
