@@ -17,6 +17,7 @@ mod query;
 mod run;
 mod settings;
 mod tx;
+mod watch;
 
 use std::{io::Write, process::ExitCode};
 

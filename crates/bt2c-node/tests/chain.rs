@@ -77,11 +77,10 @@ fn a_killed_sync_goes_on_and_ends_the_same() {
     let addr = source.p2p_addr();
     let connect = ["--connect", addr.as_str()];
     let half = Running::start(&b, &connect);
-    half.wait_for("syncing");
+    half.wait_for(" block");
     half.kill();
     let whole = Running::start(&b, &connect);
-    whole.wait_for("synced");
-    assert_eq!(whole.get("/status")["tip_hash"], made["tip_hash"]);
+    whole.wait_until("/status", |status| status["tip_hash"] == made["tip_hash"]);
     assert_eq!(whole.terminate().code(), Some(0));
     let verified = bt2c_in(&b, &["chain", "verify", "--json"]).json();
     assert_eq!((&verified["tip_hash"], &verified["height"]), (&made["tip_hash"], &made["height"]));

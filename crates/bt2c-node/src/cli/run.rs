@@ -3,21 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     args::RunArgs,
     logging,
     settings::{Settings, set, set_list},
+    watch::Watch,
 };
 use crate::{
     config::{Layers, Raw},
-    node::{NodeEvent, NodeEvents, P2PNode, SyncProgress},
+    node::P2PNode,
 };
-
-/// How often progress is logged where there is no terminal to show a bar on.
-const PROGRESS_LOG_INTERVAL: u32 = 10;
 
 /// How long background work may take to end after a clean stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,14 +33,14 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
             node = P2PNode::builder(settings.config).genesis(genesis).start() => node?,
         };
         tell_start(&node);
-        let mut watch = Watch { events: node.subscribe(), bar, reports: 0 };
+        let mut watch = Watch::new(&node.handle(), bar);
         tokio::select! {
             biased;
             () = signals.next() => {}
             () = watch.run() => {}
         }
         tracing::info!("stopping; a second signal ends at once");
-        watch.bar.finish_and_clear();
+        watch.finish();
         tokio::select! {
             biased;
             () = signals.next() => exit_at_once(),
@@ -113,83 +110,4 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-/// Turns a node's events into log lines and progress.
-struct Watch {
-    events: NodeEvents,
-    bar: ProgressBar,
-    reports: u32,
-}
-
-impl Watch {
-    /// Runs until the node has stopped.
-    async fn run(&mut self) {
-        while let Some(event) = self.events.next().await {
-            self.tell(&event);
-        }
-    }
-
-    /// Peers come and go at their own will, so they are told at debug; what an operator wants to know is above.
-    fn tell(&mut self, event: &NodeEvent) {
-        match event {
-            NodeEvent::PeerUp(peer) => {
-                tracing::debug!(peer = %peer.peer_id.short(), addr = %peer.addr, direction = %peer.direction, "peer up");
-            }
-            NodeEvent::PeerDown(down) => {
-                tracing::debug!(peer = %down.peer.peer_id.short(), addr = %down.peer.addr, reason = %down.reason, "peer down");
-            }
-            NodeEvent::Block(block) if self.bar.position() == 0 => {
-                tracing::info!(height = %block.height, hash = %block.hash.short(), txs = block.transactions, "block");
-            }
-            NodeEvent::Block(_) => {}
-            NodeEvent::Reorganisation(change) => {
-                tracing::warn!(height = %change.height, fork = %change.fork_height, reverted = change.reverted, "reorganisation");
-            }
-            NodeEvent::Transaction(transaction) => {
-                tracing::debug!(hash = %transaction.hash.short(), "transaction")
-            }
-            NodeEvent::Ban(ban) => {
-                tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, "banned");
-            }
-            NodeEvent::Unban(unban) => tracing::info!(subject = %unban.subject, "ban ended"),
-            NodeEvent::Sync(progress) => self.progress(progress),
-            NodeEvent::Warning(warning) => {
-                tracing::error!(what = %warning.what, detail = %warning.detail, "look at this")
-            }
-            NodeEvent::Lagged(lagged) => tracing::debug!(missed = lagged.missed, "events missed"),
-        }
-    }
-
-    fn progress(&mut self, progress: &SyncProgress) {
-        if progress.height >= progress.target_height {
-            tracing::info!(height = %progress.height, "synced");
-            self.bar.reset();
-            self.bar.finish_and_clear();
-            self.reports = 0;
-            return;
-        }
-        if self.bar.is_hidden() {
-            if self.reports.is_multiple_of(PROGRESS_LOG_INTERVAL) {
-                tracing::info!(
-                    height = %progress.height,
-                    target = %progress.target_height,
-                    peers = progress.peers,
-                    blocks_per_s = progress.blocks_per_s,
-                    "syncing"
-                );
-            }
-        } else {
-            self.bar.set_style(style());
-            self.bar.set_length(progress.target_height.get());
-            self.bar.set_message(format!("{} blocks/s from {} peers", progress.blocks_per_s, progress.peers));
-        }
-        self.bar.set_position(progress.height.get());
-        self.reports += 1;
-    }
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("syncing {bar:30} {pos} of {len}, {msg}, {eta} left")
-        .expect("the template is a constant")
 }

@@ -55,7 +55,8 @@ impl NodeHandle {
         self.shared.env.clock.now()
     }
 
-    pub(super) fn env(&self) -> &Env {
+    /// The surroundings that the node was given.
+    pub(crate) fn env(&self) -> &Env {
         &self.shared.env
     }
 

@@ -141,6 +141,21 @@ impl Running {
         ureq::get(url).call().expect("the API answers").body_mut().read_json().expect("JSON")
     }
 
+    /// Asks the control API again and again, at each log line and often enough between, until the answer is right.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, path: &str, is_right: impl Fn(&Value) -> bool) {
+        const TICK: Duration = Duration::from_millis(50);
+        let mut answer = Value::Null;
+        for _ in 0..DEADLINE.as_millis() / TICK.as_millis() {
+            answer = self.get(path);
+            if is_right(&answer) {
+                return;
+            }
+            let _ = self.lines.recv_timeout(TICK);
+        }
+        panic!("{path} stays {answer}");
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         let kill = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();

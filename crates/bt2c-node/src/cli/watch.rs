@@ -1,0 +1,146 @@
+//! What `run` tells of its node while it runs: log lines, and a progress bar on a terminal.
+
+use std::time::Duration;
+
+use bt2c_p2p::env::BoxFuture;
+use bt2c_proto::Time;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle, SyncProgress};
+
+/// Blocks that come faster than this share a log line.
+const BLOCK_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often progress is logged where there is no terminal to show a bar on: at each of so many reports.
+const PROGRESS_LOG_INTERVAL: u32 = 10;
+
+/// Turns a node's events into log lines and progress.
+pub(super) struct Watch {
+    node: NodeHandle,
+    events: NodeEvents,
+    bar: ProgressBar,
+    reports: u32,
+    blocks: Blocks,
+}
+
+/// Blocks that were not told of yet.
+#[derive(Default)]
+struct Blocks {
+    count: u64,
+    last: Option<BlockAdded>,
+    told_at: Time,
+}
+
+impl Watch {
+    pub(super) fn new(node: &NodeHandle, bar: ProgressBar) -> Self {
+        Self { node: node.clone(), events: node.subscribe(), bar, reports: 0, blocks: Blocks::default() }
+    }
+
+    /// Runs until the node has stopped.
+    pub(super) async fn run(&mut self) {
+        loop {
+            let flush = self.flush_due();
+            tokio::select! {
+                biased;
+                event = self.events.next() => match event {
+                    Some(event) => self.tell(&event),
+                    None => return,
+                },
+                () = flush => self.tell_blocks(),
+            }
+        }
+    }
+
+    /// Clears the terminal.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Peers come and go at their own will, so they are told at debug; what an operator wants to know is above.
+    fn tell(&mut self, event: &NodeEvent) {
+        match event {
+            NodeEvent::PeerUp(peer) => {
+                tracing::debug!(peer = %peer.peer_id.short(), addr = %peer.addr, direction = %peer.direction, "peer up");
+            }
+            NodeEvent::PeerDown(down) => {
+                tracing::debug!(peer = %down.peer.peer_id.short(), addr = %down.peer.addr, reason = %down.reason, "peer down");
+            }
+            NodeEvent::Block(block) => self.block(block),
+            NodeEvent::Reorganisation(change) => {
+                tracing::warn!(height = %change.height, fork = %change.fork_height, reverted = change.reverted, "reorganisation");
+            }
+            NodeEvent::Transaction(transaction) => {
+                tracing::debug!(hash = %transaction.hash.short(), "transaction")
+            }
+            NodeEvent::Ban(ban) => {
+                tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, "banned");
+            }
+            NodeEvent::Unban(unban) => tracing::info!(subject = %unban.subject, "ban ended"),
+            NodeEvent::Sync(progress) => self.progress(progress),
+            NodeEvent::Warning(warning) => {
+                tracing::error!(what = %warning.what, detail = %warning.detail, "look at this")
+            }
+            NodeEvent::Lagged(lagged) => tracing::debug!(missed = lagged.missed, "events missed"),
+        }
+    }
+
+    fn block(&mut self, block: &BlockAdded) {
+        self.blocks.count += 1;
+        self.blocks.last = Some(block.clone());
+        if self.node.now() >= self.blocks.told_at + BLOCK_LOG_INTERVAL {
+            self.tell_blocks();
+        }
+    }
+
+    /// When blocks that wait are to be told of.
+    fn flush_due(&self) -> BoxFuture<'static, ()> {
+        match self.blocks.last {
+            Some(_) => self.node.env().clock.sleep_until(self.blocks.told_at + BLOCK_LOG_INTERVAL),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn tell_blocks(&mut self) {
+        self.blocks.told_at = self.node.now();
+        let count = std::mem::take(&mut self.blocks.count);
+        if let Some(BlockAdded { height, hash, transactions, .. }) = self.blocks.last.take() {
+            match count {
+                1 => tracing::info!(%height, hash = %hash.short(), txs = transactions, "block"),
+                _ => tracing::info!(%height, hash = %hash.short(), count, "blocks"),
+            }
+        }
+    }
+
+    fn progress(&mut self, progress: &SyncProgress) {
+        if progress.height >= progress.target_height {
+            self.tell_blocks();
+            tracing::info!(height = %progress.height, "synced");
+            self.bar.reset();
+            self.bar.finish_and_clear();
+            self.reports = 0;
+            return;
+        }
+        if self.bar.is_hidden() {
+            if self.reports.is_multiple_of(PROGRESS_LOG_INTERVAL) {
+                tracing::info!(
+                    height = %progress.height,
+                    target = %progress.target_height,
+                    peers = progress.peers,
+                    blocks_per_s = progress.blocks_per_s,
+                    "syncing"
+                );
+            }
+        } else {
+            self.bar.set_style(style());
+            self.bar.set_length(progress.target_height.get());
+            self.bar.set_message(format!("{} blocks/s from {} peers", progress.blocks_per_s, progress.peers));
+            self.bar.set_position(progress.height.get());
+        }
+        self.reports += 1;
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("syncing {bar:30} {pos} of {len}, {msg}, {eta} left")
+        .expect("the template is a constant")
+}
