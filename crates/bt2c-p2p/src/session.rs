@@ -41,8 +41,8 @@ pub(crate) enum Note {
     Message { connection: ConnectionId, message: Message },
     /// The peer did this.
     Report { connection: ConnectionId, offence: Offence, evidence: String },
-    /// The probed peer is there.
-    ProbeAnswered { connection: ConnectionId },
+    /// Whether the probed peer is there.
+    Probed { connection: ConnectionId, alive: bool },
     /// Nothing useful was heard for the idle time-out.
     Idle { connection: ConnectionId },
     /// The connection is over; `fault`: what the remote did wrong in TLS, if it did.

@@ -193,7 +193,7 @@ impl Actor {
                 self.handle.shared.metrics.count_offence(offence);
                 self.core.handle_report(now, connection, offence, &evidence);
             }
-            Note::ProbeAnswered { connection } => self.core.handle_probe_answered(now, connection),
+            Note::Probed { connection, alive } => self.core.handle_probed(now, connection, alive),
             Note::Idle { connection } => self.core.handle_idle(now, connection),
             Note::Closed { connection, reason, fault } => {
                 self.handle.shared.metrics.count_closed(reason);

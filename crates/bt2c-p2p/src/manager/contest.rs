@@ -18,9 +18,9 @@ use crate::{
     reason::CloseReason,
 };
 
-/// How long a living peer may take to answer a ping: generous for any link on earth, short of the hello deadline even
-/// after the wait that the ping limit may ask for.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+/// Beyond the wait that the ping limit may ask for, how long a probe may take at most, whatever the session says: a
+/// newcomer still waits for our hello then.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The newcomers that are held.
 #[derive(Debug, Default)]
@@ -69,28 +69,34 @@ impl Core {
         if let Some(conn) = self.connections.get_mut(&newcomer) {
             conn.state = State::Held { peer, hello };
         }
-        let until = now + self.config.security.ping_interval_min + SIGN_OF_LIFE;
+        let until = now + self.config.security.ping_interval_min + PROBE_PATIENCE;
         self.contests.0.insert(peer, Contest { newcomer, incumbent, until });
         self.actions.push_back(Action::Probe { connection: incumbent });
     }
 
-    /// The incumbent lives: the newcomer is refused.
-    pub(crate) fn handle_probe_answered(&mut self, now: Time, incumbent: ConnectionId) {
+    /// The incumbent lives, and the newcomer is refused; or it was a ghost.
+    pub(crate) fn handle_probed(&mut self, now: Time, incumbent: ConnectionId, alive: bool) {
         let found = self.contests.0.iter().find(|(_, contest)| contest.incumbent == incumbent);
         if let Some((&peer, &Contest { newcomer, .. })) = found {
-            self.contests.0.remove(&peer);
-            self.actions.push_back(Action::Refuse { connection: newcomer, code: CloseCode::Replaced });
+            if alive {
+                self.contests.0.remove(&peer);
+                self.actions.push_back(Action::Refuse { connection: newcomer, code: CloseCode::Replaced });
+            } else {
+                self.end_ghost(now, incumbent);
+            }
         }
         self.settle(now);
     }
 
-    /// Incumbents that gave no sign of life are ghosts.
+    /// Incumbents whose probe took too long are ghosts.
     pub(super) fn end_contests(&mut self, now: Time) {
         let over: Vec<_> = self.contests.0.values().filter(|contest| contest.until <= now).copied().collect();
-        for contest in over {
-            self.retire(now, contest.incumbent, CloseCode::Timeout);
-            self.resolve_contest_after_close(now, contest.incumbent);
-        }
+        over.into_iter().for_each(|contest| self.end_ghost(now, contest.incumbent));
+    }
+
+    fn end_ghost(&mut self, now: Time, incumbent: ConnectionId) {
+        self.retire(now, incumbent, CloseCode::Timeout);
+        self.resolve_contest_after_close(now, incumbent);
     }
 
     /// One of the two is gone: if it was the incumbent, the newcomer is admitted.

@@ -151,7 +151,7 @@ fn the_connection_that_the_lower_dialled_stays_whatever_the_order_of_hellos() {
                 assert!(admits(&actions, second));
             } else {
                 assert!(probes(&actions, first));
-                lab.core.handle_probe_answered(NOW, first);
+                lab.core.handle_probed(NOW, first, true);
                 assert!(refuses(&lab.actions(), second, CloseCode::Replaced));
             }
             assert_eq!(lab.open_of(node), Some(stays));
@@ -181,12 +181,25 @@ fn an_incumbent_without_a_sign_of_life_gives_way() {
     lab.greet(ghost, 2);
     let back = lab.accept(2);
     assert!(probes(&lab.greet(back, 2), ghost));
-    lab.now = lab.core.poll_timeout().unwrap().max(NOW + Duration::from_secs(8));
-    lab.core.handle_timeout(lab.now);
+    lab.core.handle_probed(NOW, ghost, false);
     let actions = lab.actions();
     let down = actions.iter().position(|action| matches!(action, Action::Down { .. })).unwrap();
     let up = actions.iter().position(|action| matches!(action, Action::Admit { .. })).unwrap();
     assert!(down < up, "the end of one is told before the beginning of the other");
+    assert_eq!(lab.open_of(2), Some(back));
+    lab.check();
+}
+
+#[test]
+fn a_probe_that_never_ends_is_taken_for_unanswered() {
+    let mut lab = Lab::new(|_| {});
+    let ghost = lab.dial(2);
+    lab.greet(ghost, 2);
+    let back = lab.accept(2);
+    lab.greet(back, 2);
+    lab.core.handle_timeout(NOW + Duration::from_secs(7));
+    assert_eq!(lab.open_of(2), Some(ghost));
+    lab.core.handle_timeout(NOW + Duration::from_secs(8));
     assert_eq!(lab.open_of(2), Some(back));
     lab.check();
 }
