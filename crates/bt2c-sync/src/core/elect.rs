@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use bt2c_p2p::Inventory;
 use bt2c_proto::{BlockHash, PeerId, Time};
 
 use super::{
@@ -116,6 +117,12 @@ impl Core {
         self.pursuit = None;
         let tip = self.tip();
         if let Some(block) = self.fetched_tip.take().filter(|block| block.place.hash == tip.hash) {
+            let inventory = Inventory::Block(tip.hash);
+            for (&peer, state) in &self.peers {
+                if state.claim.is_some_and(|claim| claim.hash == Some(tip.hash)) {
+                    self.actions.push_back(Action::MarkSeen { peer, inventory });
+                }
+            }
             self.actions.push_back(Action::RelayBlock { hash: tip.hash, bytes: block.bytes });
         }
     }

@@ -127,20 +127,32 @@ impl World {
         self.core.handle_blocks(self.now, id(peer), blocks, size);
     }
 
+    fn come_up(&mut self, peer: u8, height: u8, block: u8, names_genesis: bool) {
+        if self.up.insert(peer) {
+            let facts = PeerFacts {
+                id: id(peer),
+                height: Height::new(height.into()),
+                hash: Some(self.any_block(block).hash()),
+                genesis: names_genesis.then(|| self.test.genesis_ref().hash),
+                requests_per_minute: Some(u64::from(block) * 20),
+            };
+            self.core.handle_peer_up(self.now, &facts);
+        }
+    }
+
+    fn answer(&mut self, peer: u8, branch: usize, keep: usize) {
+        let Some(range) = self.asked.get(&peer) else { return };
+        let chain = std::iter::once(self.test.genesis_block()).chain(&self.branches[branch]);
+        let wanted = range.start_height..=range.end_height;
+        let blocks = chain.filter(|block| wanted.contains(&block.height())).take(keep).cloned().collect();
+        self.send(peer, blocks);
+    }
+
     fn take(&mut self, step: Step) {
         let now = self.now;
         match step {
             Step::Up { peer, height, block, names_genesis } => {
-                if self.up.insert(peer) {
-                    let facts = PeerFacts {
-                        id: id(peer),
-                        height: Height::new(height.into()),
-                        hash: Some(self.any_block(block).hash()),
-                        genesis: names_genesis.then(|| self.test.genesis_ref().hash),
-                        requests_per_minute: Some(u64::from(block) * 20),
-                    };
-                    self.core.handle_peer_up(now, &facts);
-                }
+                self.come_up(peer, height, block, names_genesis)
             }
             Step::Down { peer } => {
                 self.up.remove(&peer);
@@ -157,16 +169,7 @@ impl World {
                 self.guilty.insert(peer);
                 self.send(peer, blocks);
             }
-            Step::Answer { peer, branch, keep } => {
-                let Some(range) = self.asked.get(&peer) else { return };
-                let genesis = self.test.genesis_block();
-                let chain = std::iter::once(genesis).chain(&self.branches[usize::from(branch)]);
-                let wanted = range.start_height..=range.end_height;
-                let blocks =
-                    chain.filter(|block| wanted.contains(&block.height())).take(keep.into()).cloned();
-                let blocks = blocks.collect();
-                self.send(peer, blocks);
-            }
+            Step::Answer { peer, branch, keep } => self.answer(peer, branch.into(), keep.into()),
             Step::NewBlock { peer, block, forged } => {
                 let block = self.any_block(block);
                 let block = if forged { forge(&block) } else { block };
