@@ -24,6 +24,12 @@ fn a_node_says_where_it_is_and_cleans_up_after_itself() {
     let in_use =
         bt2c_in(dir.path(), &["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "off"]);
     assert!(in_use.failed().contains("in use"));
+    let other = tempfile::tempdir().unwrap();
+    let taken = ["run", "--network", "devnet", "--listen", &node.p2p_addr(), "--api", "off"];
+    assert!(bt2c_in(other.path(), &taken).failed().contains("--listen"));
+    let taken = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", &node.api_addr()];
+    assert!(bt2c_in(other.path(), &taken).failed().contains("--api"));
+    assert!(!other.path().join("run.json").exists());
     assert_eq!(node.terminate().code(), Some(0));
     assert!(!dir.path().join("run.json").exists() && !dir.path().join("api.token").exists());
 }

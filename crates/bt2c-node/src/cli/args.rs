@@ -21,7 +21,7 @@ pub(crate) use running::{
 
 /// A BT2C node, and everything to run and look after one.
 #[derive(Debug, Parser)]
-#[command(name = "bt2c-node", version, about, max_term_width = 110)]
+#[command(name = "bt2c-node", version, max_term_width = 110)]
 #[command(
     after_help = "Start here:\n  bt2c-node devnet                     four nodes on this machine, for a minute\n  \
     bt2c-node run --network devnet       one node\n  bt2c-node status                     how it is doing"
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Devnet(DevnetArgs),
     /// Run a node until it is told to stop
     #[command(
-        after_help = "Example:\n  bt2c-node run --network devnet --data-dir ./node1 --connect 127.0.0.1:8336"
+        after_help = "Example:\n  bt2c-node run --network devnet\n  bt2c-node run --network devnet --data-dir ./second --listen 127.0.0.1:0 --api off --connect 127.0.0.1:8336"
     )]
     Run(Box<RunArgs>),
     /// Show this node's identity; make one if there is none

@@ -23,6 +23,14 @@ pub(crate) struct Row {
     pub(super) transactions: u64,
 }
 
+/// How far a block came, and in what time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    pub(super) nodes: usize,
+    pub(super) reached: usize,
+    pub(super) spread: Duration,
+}
+
 /// Standard output, seen as a diary.
 #[derive(Debug, Clone)]
 pub(crate) struct Screen {
@@ -70,17 +78,8 @@ impl Screen {
         self.event(&format!("node {} {}   {other} ({reason})", node + 1, self.paint.bad("lost")));
     }
 
-    pub(super) fn block(
-        &self,
-        height: Height,
-        producer: Option<usize>,
-        transactions: usize,
-        reached: usize,
-        nodes: usize,
-        spread: Duration,
-    ) {
-        let by =
-            producer.map_or_else(|| "of an earlier run".to_owned(), |node| format!("by node {}", node + 1));
+    pub(super) fn block(&self, height: Height, producer: usize, transactions: usize, reach: Reach) {
+        let Reach { nodes, reached, spread } = reach;
         let transactions = if transactions == 1 { "1 tx".to_owned() } else { format!("{transactions} txs") };
         let reached = match (reached == nodes, nodes) {
             (true, 1) => String::new(),
@@ -88,7 +87,7 @@ impl Screen {
             (false, _) => self.paint.bad(format!("on {reached} of {nodes} nodes")),
         };
         let height = self.paint.bold(format!("block {height:<5}"));
-        self.event(format!("{height} {by}  {transactions:>7}   {reached}").trim_end());
+        self.event(format!("{height} by node {}  {transactions:>7}   {reached}", producer + 1).trim_end());
     }
 
     pub(super) fn reorganised(&self, node: usize, change: &Reorganisation) {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use bt2c_p2p::env::Clock;
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Screen;
+use super::{Screen, screen::Reach};
 use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle};
 
 /// Events that may wait to be told; nodes wait when it is full.
@@ -29,7 +28,7 @@ const FEW: usize = 6;
 pub(super) struct Summary(Mutex<Vec<(u64, u64)>>);
 
 impl Summary {
-    /// Blocks produced by a node, and transactions on its chain since it started.
+    /// Blocks produced by a node, and transactions that reached it in blocks of this run.
     pub(super) fn of(&self, node: usize) -> (u64, u64) {
         self.0.lock()[node]
     }
@@ -181,12 +180,8 @@ impl Watch {
     }
 
     fn block(&mut self, node: usize, at: Time, block: &BlockAdded) {
-        {
-            let mut summary = self.summary.0.lock();
-            summary[node].0 += u64::from(block.from.is_none());
-            summary[node].1 += u64::try_from(block.transactions).unwrap_or(u64::MAX);
-        }
-        let entry = self.spreading.entry((block.height, block.hash)).or_insert_with(|| Spreading {
+        let place = (block.height, block.hash);
+        let entry = self.spreading.entry(place).or_insert_with(|| Spreading {
             first: at,
             last: at,
             producer: None,
@@ -200,7 +195,7 @@ impl Watch {
         entry.last = entry.last.max(at);
         entry.reached.insert(node);
         if entry.reached.len() == self.nodes {
-            let entry = self.spreading.remove(&(block.height, block.hash)).expect("it was entered above");
+            let entry = self.spreading.remove(&place).expect("it was entered above");
             self.tell_block(block.height, &entry);
         } else if self.spreading.len() > FOLLOWED
             && let Some((place, oldest)) = self.spreading.pop_first()
@@ -209,15 +204,18 @@ impl Watch {
         }
     }
 
+    /// Tells of a block and counts it. One that nobody produced is of an earlier run, fetched by a node that is new.
     fn tell_block(&self, height: Height, block: &Spreading) {
-        let spread: Duration = block.last.since(block.first);
-        self.screen.block(
-            height,
-            block.producer,
-            block.transactions,
-            block.reached.len(),
-            self.nodes,
-            spread,
-        );
+        let Some(producer) = block.producer else { return };
+        {
+            let mut summary = self.summary.0.lock();
+            summary[producer].0 += 1;
+            for &node in &block.reached {
+                summary[node].1 += u64::try_from(block.transactions).unwrap_or(u64::MAX);
+            }
+        }
+        let reach =
+            Reach { nodes: self.nodes, reached: block.reached.len(), spread: block.last.since(block.first) };
+        self.screen.block(height, producer, block.transactions, reach);
     }
 }

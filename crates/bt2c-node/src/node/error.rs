@@ -65,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Sync(#[from] bt2c_sync::StartError),
     /// Peers cannot be met.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0))]
     P2P(#[from] bt2c_p2p::StartError),
     /// The control API cannot be served.
     #[error(
@@ -78,4 +78,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What to do about it, where that is the same every time.
+const fn hint(error: &bt2c_p2p::StartError) -> &'static str {
+    match error {
+        bt2c_p2p::StartError::Listen { .. } => "; choose another address or port with --listen",
+        _ => "",
+    }
 }
