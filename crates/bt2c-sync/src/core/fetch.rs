@@ -175,6 +175,7 @@ impl Core {
                     self.blame_block(from, &place, reason);
                     if let Some(pursuit) = &mut self.pursuit {
                         pursuit.drop_from(&from);
+                        pursuit.drop_job(job);
                     }
                     break;
                 }

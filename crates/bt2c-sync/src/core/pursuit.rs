@@ -122,6 +122,13 @@ impl Pursuit {
         self.unsettled = true;
     }
 
+    /// Forgets what was checked in a job that failed: also blocks whose hash someone else confirmed, for a wrong body says
+    /// nothing about a hash.
+    pub(super) fn drop_job(&mut self, job: u64) {
+        self.window.retain(|_, piece| !matches!(piece.state, PieceState::Checking(own) if own == job));
+        self.unsettled = true;
+    }
+
     pub(super) fn next_height(&self) -> u64 {
         self.cursor.height.get() + 1
     }

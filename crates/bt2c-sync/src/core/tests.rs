@@ -478,3 +478,40 @@ fn nothing_is_asked_of_a_peer_that_is_closed_or_gone() {
     assert!(core.poll_action().is_none());
     assert_eq!(core.poll_timeout(), None);
 }
+
+#[test]
+fn a_wrong_body_does_not_stick_to_a_hash_that_others_confirm() {
+    let test = TestConsensus::new();
+    let genesis = test.genesis_ref();
+    let mut core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [genesis]);
+    let row = test.row(&genesis, 3, 0);
+    let tip = *places(&row).last().unwrap();
+    let mut now = Time::from_secs(GENESIS_TIME + 1000);
+    let up = |core: &mut Core, now, id| {
+        let (height, hash, genesis) = (tip.height, Some(tip.hash), Some(genesis.hash));
+        core.handle_peer_up(now, &PeerFacts { id, height, hash, genesis, requests_per_minute: None });
+    };
+    let drain = |core: &mut Core| -> Vec<Action> { std::iter::from_fn(|| core.poll_action()).collect() };
+    let asked = |actions: &[Action], wanted: PeerId| {
+        actions.iter().any(|action| matches!(action, Action::Request { peer, .. } if *peer == wanted))
+    };
+    let (honest, liar) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    up(&mut core, now, honest);
+    up(&mut core, now, liar);
+    assert!(asked(&drain(&mut core), honest));
+    // The honest one is late; the liar answers with the right hashes and wrong transactions, and leaves.
+    now = now + Duration::from_secs(10);
+    core.handle_timeout(now);
+    assert!(asked(&drain(&mut core), liar));
+    let mut wrong = row.clone();
+    wrong.iter_mut().for_each(|block| block.transactions.push(test.transaction(1, GENESIS_TIME, 1)));
+    core.handle_blocks(now, liar, wrong.clone(), 3000);
+    let checks = drain(&mut core);
+    let [Action::CheckBlocks { job, .. }] = checks[..] else { panic!("{checks:?}") };
+    core.handle_peer_down(now, &liar);
+    core.handle_blocks(now, honest, row, 3000);
+    drain(&mut core);
+    let results = wrong.iter().map(|block| crate::check_block(&test, block)).collect();
+    core.handle_checked(now, job, results);
+    assert!(asked(&drain(&mut core), honest), "the right bodies are asked for");
+}

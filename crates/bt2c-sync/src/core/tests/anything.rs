@@ -32,6 +32,7 @@ enum Step {
         peer: u8,
         branch: u8,
         keep: u8,
+        forged: bool,
     },
     NewBlock {
         peer: u8,
@@ -55,7 +56,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..4_u8).prop_map(|peer| Step::Down { peer }),
         1 => (0..4_u8, any::<u8>(), 0..20_u8, any::<bool>())
             .prop_map(|(peer, first, count, forged)| Step::Blocks { peer, first, count, forged }),
-        8 => (0..4_u8, 0..3_u8, 1..40_u8).prop_map(|(peer, branch, keep)| Step::Answer { peer, branch, keep }),
+        8 => (0..4_u8, 0..3_u8, 1..40_u8, prop::bool::weighted(0.1))
+            .prop_map(|(peer, branch, keep, forged)| Step::Answer { peer, branch, keep, forged }),
         3 => (0..4_u8, any::<u8>(), any::<bool>())
             .prop_map(|(peer, block, forged)| Step::NewBlock { peer, block, forged }),
         6 => any::<bool>().prop_map(|newest| Step::Job { newest }),
@@ -140,11 +142,15 @@ impl World {
         }
     }
 
-    fn answer(&mut self, peer: u8, branch: usize, keep: usize) {
+    fn answer(&mut self, peer: u8, branch: usize, keep: usize, forged: bool) {
         let Some(range) = self.asked.get(&peer) else { return };
         let chain = std::iter::once(self.test.genesis_block()).chain(&self.branches[branch]);
         let wanted = range.start_height..=range.end_height;
-        let blocks = chain.filter(|block| wanted.contains(&block.height())).take(keep).cloned().collect();
+        let blocks = chain.filter(|block| wanted.contains(&block.height())).take(keep);
+        let blocks = if forged { blocks.map(forge).collect() } else { blocks.cloned().collect() };
+        if forged {
+            self.guilty.insert(peer);
+        }
         self.send(peer, blocks);
     }
 
@@ -169,7 +175,9 @@ impl World {
                 self.guilty.insert(peer);
                 self.send(peer, blocks);
             }
-            Step::Answer { peer, branch, keep } => self.answer(peer, branch.into(), keep.into()),
+            Step::Answer { peer, branch, keep, forged } => {
+                self.answer(peer, branch.into(), keep.into(), forged)
+            }
             Step::NewBlock { peer, block, forged } => {
                 let block = self.any_block(block);
                 let block = if forged { forge(&block) } else { block };
@@ -250,7 +258,7 @@ proptest! {
         world.drain();
         for _ in 0..400 {
             for step in [
-                Step::Answer { peer: 9, branch: 1, keep: 39 },
+                Step::Answer { peer: 9, branch: 1, keep: 39, forged: false },
                 Step::Job { newest: false },
                 Step::Import,
                 Step::Wait { seconds: 2 },
