@@ -138,3 +138,53 @@ impl Consistency {
         Ok(consistency)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        MemoryStore,
+        testing::{GENESIS_TIME, TestConsensus, checked},
+    };
+
+    #[test]
+    fn the_first_block_whose_body_is_not_its_own_is_named() {
+        let test = TestConsensus::new();
+        let store = MemoryStore::new(test.genesis_block());
+        let mut row = test.row(&store.tip(), 10, 0);
+        row[6].transactions.push(test.transaction(1, GENESIS_TIME, 1));
+        store.append(&checked(&row), row[9].hash()).unwrap();
+        let mut check = ChainCheck::new(&store);
+        assert!(!check.step(&store, &test, 5).unwrap());
+        assert_eq!(check.checked(), 5);
+        let fault = check.step(&store, &test, 100).unwrap_err();
+        assert!(matches!(fault, ChainFault::Root(height) if height.get() == 7), "{fault}");
+    }
+
+    #[test]
+    fn the_chain_of_another_network_is_known_by_its_first_block() {
+        let other = TestConsensus::of_network(1);
+        let store = MemoryStore::new(other.genesis_block());
+        let fault = ChainCheck::new(&store).step(&store, &TestConsensus::new(), 1).unwrap_err();
+        assert!(matches!(fault, ChainFault::Genesis(_)), "{fault}");
+    }
+
+    #[test]
+    fn peers_are_sorted_by_what_they_say() {
+        let test = TestConsensus::new();
+        let store = MemoryStore::new(test.genesis_block());
+        let row = test.row(&store.tip(), 3, 0);
+        store.append(&checked(&row), row[2].hash()).unwrap();
+        let peer = |number| PeerId::from_bytes([number; 32]);
+        let other = BlockHash::from_bytes([9; 32]);
+        let claims = [
+            (peer(1), Height::new(2), Some(row[1].hash())),
+            (peer(2), Height::new(2), Some(other)),
+            (peer(3), Height::new(9), Some(other)),
+        ];
+        let consistency = Consistency::compare(&store, store.tip().tip(), &claims).unwrap();
+        assert_eq!(consistency.agreeing, [peer(1)]);
+        assert_eq!(consistency.differing, [peer(2)]);
+        assert_eq!(consistency.ahead, [peer(3)]);
+    }
+}
