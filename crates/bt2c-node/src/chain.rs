@@ -45,7 +45,7 @@ impl Workbench {
     /// Opens the chain of a data directory, or begins one.
     pub(crate) fn open_or_create(home: &Path, config: &NodeConfig, genesis: Genesis) -> Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let lock = HomeLock::take(&*disk, home)?;
+        let lock = HomeLock::wait_blocking(&*disk, home)?;
         genesis::remember(&*disk, home, &genesis)?;
         let dir = home.join(CHAIN_DIR);
         let store = DiskStore::open(disk, &dir, &genesis.block(), store_config(config))?;

@@ -4,10 +4,11 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
-use bt2c_p2p::env::Disk;
+use bt2c_p2p::{Env, env::Disk};
 use bt2c_proto::{Network, NodeId, PeerId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,12 @@ pub(crate) fn default_data_dir() -> Result<PathBuf> {
         .context("no home directory is known: say where to keep data with --data-dir")?;
     Ok(strategy.data_dir().join("bt2c"))
 }
+
+/// How long a directory that is in use is waited for: a process that was just killed may still be on its way out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is tried meanwhile.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// A data directory that nobody else uses.
 pub(crate) struct HomeLock {
@@ -75,8 +82,33 @@ impl HomeError {
 }
 
 impl HomeLock {
+    /// Takes the directory, waiting [`PATIENCE`] for another process to end.
+    pub(crate) async fn wait(env: &Env, dir: &Path) -> Result<Self, HomeError> {
+        let deadline = env.clock.now() + PATIENCE;
+        loop {
+            match Self::take(&*env.disk, dir) {
+                Err(HomeError::InUse(_)) if env.clock.now() < deadline => {
+                    env.clock.sleep_until(env.clock.now() + RETRY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The same for a command that does nothing else meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "a command has no reactor whose thread it would hold up")]
+    pub(crate) fn wait_blocking(disk: &dyn Disk, dir: &Path) -> Result<Self, HomeError> {
+        for _ in 0..PATIENCE.as_millis() / RETRY.as_millis() {
+            match Self::take(disk, dir) {
+                Err(HomeError::InUse(_)) => std::thread::sleep(RETRY),
+                outcome => return outcome,
+            }
+        }
+        Self::take(disk, dir)
+    }
+
     /// Makes the directory if it is missing, and takes it until the value is dropped.
-    pub(crate) fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, HomeError> {
+    fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, HomeError> {
         disk.create_dir_all(dir).map_err(|source| HomeError::io("make the directory", dir, source))?;
         let path = dir.join(LOCK_FILE);
         match disk.lock(&path) {

@@ -21,7 +21,7 @@ use crate::{
     api::{ApiServer, Token},
     config::NodeConfig,
     genesis::{self, GenesisFile, GenesisFileError, devnet_genesis},
-    home::RunFile,
+    home::{HomeLock, RunFile},
     random,
 };
 
@@ -86,6 +86,10 @@ impl P2PNodeBuilder {
             None => Env::real().map_err(StartError::Randomness)?,
         };
         let genesis = self.take_genesis()?;
+        let home = match &self.config.data_dir {
+            Some(dir) => Some(HomeLock::wait(&env, dir).await?),
+            None => None,
+        };
         let schedule = Arc::new(ValidatorSchedule::new(genesis.clone())?);
         let opening = Opening {
             env: env.clone(),
@@ -96,7 +100,7 @@ impl P2PNodeBuilder {
             store: self.store.take(),
         };
         let opened = env.compute.compute(OPEN_COST, move || opening.open()).await?;
-        Starting { config: self.config, env, schedule, opened }.start().await
+        Starting { config: self.config, env, schedule, home, opened }.start().await
     }
 
     fn take_genesis(&mut self) -> Result<Genesis, GenesisFileError> {
@@ -120,12 +124,13 @@ struct Starting {
     config: NodeConfig,
     env: Env,
     schedule: Arc<ValidatorSchedule>,
+    home: Option<HomeLock>,
     opened: Opened,
 }
 
 impl Starting {
     async fn start(self) -> Result<P2PNode, StartError> {
-        let Self { config, env, schedule, opened } = self;
+        let Self { config, env, schedule, home, opened } = self;
         let genesis_hash = schedule.parameters().hash();
         let tip = opened.store.tip();
         let p2p = P2PManager::start(
@@ -169,7 +174,7 @@ impl Starting {
             tasks: TaskTracker::new(),
             api: None,
             files: None,
-            _home: opened.home,
+            _home: home,
         };
         if let Err(error) = serve(&mut node, &config, &env).await {
             node.stop().await;

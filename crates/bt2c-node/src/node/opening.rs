@@ -8,11 +8,7 @@ use bt2c_security::{CertificateManager, Credentials, Identity};
 use bt2c_sync::{ChainStore, DiskStore, DiskStoreConfig, MemoryStore};
 
 use super::StartError;
-use crate::{
-    config::NodeConfig,
-    genesis,
-    home::{CHAIN_DIR, HomeLock},
-};
+use crate::{config::NodeConfig, genesis, home::CHAIN_DIR};
 
 /// What is about to be opened, and what the caller brings along instead.
 pub(super) struct Opening {
@@ -26,7 +22,6 @@ pub(super) struct Opening {
 
 /// What was opened.
 pub(super) struct Opened {
-    pub(super) home: Option<HomeLock>,
     pub(super) credentials: Credentials,
     /// Whether the identity came from the data directory, whose certificate is kept fresh.
     pub(super) identity_on_disk: bool,
@@ -36,19 +31,14 @@ pub(super) struct Opened {
 
 impl Opening {
     pub(super) fn open(self) -> Result<Opened, StartError> {
-        let home = match &self.config.data_dir {
-            Some(dir) => {
-                let home = HomeLock::take(&*self.env.disk, dir)?;
-                genesis::remember(&*self.env.disk, dir, &self.genesis)?;
-                Some(home)
-            }
-            None => None,
-        };
+        if let Some(dir) = &self.config.data_dir {
+            genesis::remember(&*self.env.disk, dir, &self.genesis)?;
+        }
         let identity_on_disk = self.credentials.is_none() && self.config.data_dir.is_some();
         let credentials = self.credentials()?;
         let producer = self.producer(&credentials)?;
         let store = self.store()?;
-        Ok(Opened { home, credentials, identity_on_disk, producer, store })
+        Ok(Opened { credentials, identity_on_disk, producer, store })
     }
 
     fn credentials(&self) -> Result<Credentials, StartError> {

@@ -60,7 +60,8 @@ impl Producer {
     }
 
     async fn propose(&self, slot: u64) {
-        let timestamp = self.env.clock.now().as_secs();
+        // A timer may fire a moment early; the block is dated within its slot all the same.
+        let timestamp = self.env.clock.now().as_secs().max(self.schedule.slot_start(slot));
         if self.schedule.slot_at(timestamp) != Some(slot) {
             tracing::warn!(slot, "own slot missed: the machine was busy or asleep");
             return;
