@@ -29,6 +29,7 @@
 mod address;
 mod block;
 mod bounded;
+mod close;
 mod envelope;
 mod error;
 mod frame;
@@ -50,6 +51,7 @@ mod transaction;
 pub use address::{Address, AddressError};
 pub use block::{Block, BlockHeader, HeaderContent};
 pub use bounded::{Blob, BlobError, Text, TextTooLong};
+pub use close::{CloseCode, UnknownCloseCode};
 pub use envelope::Envelope;
 pub use error::{FrameError, ParseError};
 pub use frame::{BLOCKS_FRAME_OVERHEAD, Frame, FrameCodec};
@@ -60,8 +62,8 @@ pub use hex::HexError;
 pub use ids::{MAX_NODE_ID_LEN, Network, NetworkError, NodeId, NodeIdError, PeerId};
 pub use merkle::merkle_root;
 pub use message::{
-    Blocks, CloseCode, Disconnect, GetBlocks, GetPeers, Message, MessageKind, NewBlock, NewTransaction,
-    Peers, Ping, Throttled, UnknownCloseCode,
+    Blocks, Disconnect, GetBlocks, GetPeers, Message, MessageKind, NewBlock, NewTransaction, Peers, Ping,
+    Throttled,
 };
 pub use net::{AddrError, Host, IpUnit, Netgroup, PeerAddr, Subnet, canonical, is_global, parse_wire_addr};
 pub use numbers::Height;

@@ -1,6 +1,7 @@
 //! The task around the core: turns messages, requests and results into inputs, and actions into deeds.
 
 mod deeds;
+mod order;
 mod peers;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,7 +14,7 @@ use bt2c_proto::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::peers::Peers;
+pub(crate) use self::{order::InOrder, peers::Peers};
 use crate::{
     chain::{CheckedBlock, TxKey},
     consensus::{Consensus, InvalidBlock},
@@ -44,15 +45,18 @@ pub(crate) struct Inputs {
 pub(crate) enum Done {
     Checked {
         job: u64,
-        results: Vec<Result<CheckedBlock, InvalidBlock>>,
-    },
-    TransactionChecked {
-        job: u64,
-        verdict: TransactionVerdict,
+        result: Checked,
     },
     Imported(Box<Result<Imported, StoreError>>),
     /// Waiting transactions that are on the chain already.
     Included(Vec<TxHash>),
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    Blocks(Vec<Result<CheckedBlock, InvalidBlock>>),
+    Transaction(TransactionVerdict),
 }
 
 pub(crate) struct Actor {
@@ -64,6 +68,7 @@ pub(crate) struct Actor {
     pub(crate) metrics: Arc<SyncMetrics>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) done: mpsc::Sender<Done>,
+    pub(crate) checked: InOrder<Checked>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) peers: Peers,
@@ -130,9 +135,16 @@ impl Actor {
     fn handle_done(&mut self, done: Done) {
         let now = self.now();
         match done {
-            Done::Checked { job, results } => self.core.handle_checked(now, job, results),
-            Done::TransactionChecked { job, verdict } => {
-                self.core.handle_transaction_checked(now, job, verdict);
+            Done::Checked { job, result } => {
+                self.checked.put(job, result);
+                while let Some((job, result)) = self.checked.take() {
+                    match result {
+                        Checked::Blocks(results) => self.core.handle_checked(now, job, results),
+                        Checked::Transaction(verdict) => {
+                            self.core.handle_transaction_checked(now, job, verdict)
+                        }
+                    }
+                }
             }
             Done::Imported(result) => self.core.handle_imported(now, *result),
             Done::Included(hashes) => hashes.iter().for_each(|hash| self.core.drop_transaction(hash)),

@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actor::{Actor, Inputs, Peers},
+    actor::{Actor, InOrder, Inputs, Peers},
     chain::BlockRef,
     check::{ChainCheck, ChainFault, Consistency},
     config::{SyncConfig, SyncConfigError},
@@ -110,6 +110,7 @@ impl BlockchainSynchronizer {
             done,
             tasks: tasks.clone(),
             stop: stop.clone(),
+            checked: InOrder::default(),
             peers: Peers::default(),
             replies: BTreeMap::new(),
             waiting: Vec::new(),

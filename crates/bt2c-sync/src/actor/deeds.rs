@@ -6,7 +6,7 @@ use bt2c_p2p::Inventory;
 use bt2c_proto::{Block, Frame, FrameError, GetBlocks, Message, NewTransaction, PeerId, Transaction};
 use bt2c_security::Offence;
 
-use super::{Actor, Done, is_included};
+use super::{Actor, Checked, Done, is_included};
 use crate::{
     chain::CheckedBlock,
     consensus::check_block,
@@ -84,9 +84,9 @@ impl Actor {
     fn check_blocks(&self, job: u64, blocks: Vec<Arc<Block>>) {
         let consensus = Arc::clone(&self.consensus);
         let cost = cost::check(blocks.iter().map(|block| &**block));
-        self.work(cost, move || Done::Checked {
-            job,
-            results: blocks.iter().map(|block| check_block(&*consensus, block)).collect(),
+        self.work(cost, move || {
+            let results = blocks.iter().map(|block| check_block(&*consensus, block)).collect();
+            Done::Checked { job, result: Checked::Blocks(results) }
         });
     }
 
@@ -106,7 +106,7 @@ impl Actor {
                 Ok(()) if is_included(&*store, &transaction).unwrap_or(false) => TransactionVerdict::Included,
                 Ok(()) => TransactionVerdict::Valid,
             };
-            Done::TransactionChecked { job, verdict }
+            Done::Checked { job, result: Checked::Transaction(verdict) }
         });
     }
 
