@@ -2,7 +2,7 @@
 //!
 //! The same in a process and in a simulation: nothing here touches signals, standard streams or logging set-up. What a
 //! node owns, in the order in which it starts: data directory, identity, chain store, [`P2PManager`],
-//! [`BlockchainSynchronizer`](bt2c_sync::BlockchainSynchronizer), producer, control API; it stops in reverse order.
+//! [`BlockchainSynchronizer`], producer, control API; it stops in reverse order.
 
 mod builder;
 mod error;

@@ -1,4 +1,4 @@
-//! `devnet`: sets up what the [devnet](crate::devnet) needs from a process.
+//! `devnet`: sets up what the devnet module needs from a process.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
