@@ -152,10 +152,10 @@ pub(crate) struct RunArgs {
     /// The address at which others reach this node, if it is another
     #[arg(long, value_name = "ADDR")]
     pub(crate) external_addr: Option<SocketAddr>,
-    /// Peer to stay connected to, [peerid@]host:port; may be repeated
+    /// Peer to stay connected to, host:port or peerid@host:port; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) connect: Vec<PeerAddr>,
-    /// Where to begin when no peer is known, [peerid@]host:port; may be repeated
+    /// Where to begin when no peer is known, host:port or peerid@host:port; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) seed: Vec<PeerAddr>,
     /// Connections in all

@@ -66,7 +66,7 @@ pub(crate) struct SubjectArgs {
 /// `connect`
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
-    /// Where to: [peerid@]host:port
+    /// Where to: host:port, or peerid@host:port to take that identity alone
     pub(crate) addr: PeerAddr,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
