@@ -278,7 +278,11 @@ impl Core {
                 let report = SyncProgress {
                     height: self.tip().height,
                     target: self.target(),
-                    peers: self.peers.values().filter(|peer| peer.request.is_some()).count(),
+                    peers: self
+                        .peers
+                        .values()
+                        .filter(|peer| peer.is_ahead_of(self.tip().height.get()))
+                        .count(),
                     blocks_per_s: self.progress.stored.saturating_mul(1000) / millis.max(1),
                 };
                 self.emit(Event::SyncProgress(report));

@@ -80,7 +80,7 @@ pub struct SyncProgress {
     pub height: Height,
     /// The height that is aimed at.
     pub target: Height,
-    /// How many peers are asked.
+    /// How many peers say that they have more than we do, and are believed.
     pub peers: usize,
     /// Blocks stored a second since the last report.
     pub blocks_per_s: u64,

@@ -92,6 +92,11 @@ pub(super) enum Purpose {
 }
 
 impl PeerState {
+    /// Whether it says that its branch reaches above this height, and may be asked for it.
+    pub(super) fn is_ahead_of(&self, height: u64) -> bool {
+        !self.ignored && self.claim.is_some_and(|claim| claim.height > height)
+    }
+
     pub(super) fn new(facts: &PeerFacts, default_rate: u64) -> Self {
         let genesis = match facts.genesis {
             Some(_) => GenesisState::Agreed,
