@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bt2c_p2p::env::BoxFuture;
-use bt2c_proto::Time;
+use bt2c_proto::{Height, Time};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle, SyncProgress};
@@ -11,16 +11,17 @@ use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle, SyncProgress};
 /// Blocks that come faster than this share a log line.
 const BLOCK_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often progress is logged where there is no terminal to show a bar on: at each of so many reports.
-const PROGRESS_LOG_INTERVAL: u32 = 10;
+/// How often progress is logged where there is no terminal to show a bar on.
+const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Turns a node's events into log lines and progress.
 pub(super) struct Watch {
     node: NodeHandle,
     events: NodeEvents,
     bar: ProgressBar,
-    reports: u32,
     blocks: Blocks,
+    /// When progress was told last, and the height then; none while nothing is fetched.
+    progress: Option<(Time, Height)>,
 }
 
 /// Blocks that were not told of yet.
@@ -33,7 +34,7 @@ struct Blocks {
 
 impl Watch {
     pub(super) fn new(node: &NodeHandle, bar: ProgressBar) -> Self {
-        Self { node: node.clone(), events: node.subscribe(), bar, reports: 0, blocks: Blocks::default() }
+        Self { node: node.clone(), events: node.subscribe(), bar, blocks: Blocks::default(), progress: None }
     }
 
     /// Runs until the node has stopped.
@@ -84,7 +85,11 @@ impl Watch {
         }
     }
 
+    /// While blocks are fetched in bulk, their progress is told instead.
     fn block(&mut self, block: &BlockAdded) {
+        if self.progress.is_some() {
+            return;
+        }
         self.blocks.count += 1;
         self.blocks.last = Some(block.clone());
         if self.node.now() >= self.blocks.told_at + BLOCK_LOG_INTERVAL {
@@ -112,35 +117,40 @@ impl Watch {
     }
 
     fn progress(&mut self, progress: &SyncProgress) {
+        self.tell_blocks();
         if progress.height >= progress.target_height {
-            self.tell_blocks();
+            self.progress = None;
             tracing::info!(height = %progress.height, "synced");
-            self.bar.reset();
             self.bar.finish_and_clear();
-            self.reports = 0;
-            return;
-        }
-        if self.bar.is_hidden() {
-            if self.reports.is_multiple_of(PROGRESS_LOG_INTERVAL) {
-                tracing::info!(
-                    height = %progress.height,
-                    target = %progress.target_height,
-                    peers = progress.peers,
-                    blocks_per_s = progress.blocks_per_s,
-                    "syncing"
-                );
-            }
+        } else if self.bar.is_hidden() {
+            self.log_progress(progress);
         } else {
+            if self.progress.is_none() {
+                self.bar.reset();
+            }
+            self.progress = Some((self.node.now(), progress.height));
             self.bar.set_style(style());
             self.bar.set_length(progress.target_height.get());
-            self.bar.set_message(format!("{} blocks/s from {} peers", progress.blocks_per_s, progress.peers));
             self.bar.set_position(progress.height.get());
         }
-        self.reports += 1;
+    }
+
+    fn log_progress(&mut self, progress: &SyncProgress) {
+        let (now, SyncProgress { height, target_height, .. }) = (self.node.now(), progress);
+        match self.progress {
+            None => tracing::info!(%height, target = %target_height, "syncing"),
+            Some((told_at, told)) if now >= told_at + PROGRESS_LOG_INTERVAL => {
+                let seconds = now.since(told_at).as_secs().max(1);
+                let blocks_per_s = height.get().saturating_sub(told.get()) / seconds;
+                tracing::info!(%height, target = %target_height, blocks_per_s, "syncing");
+            }
+            Some(_) => return,
+        }
+        self.progress = Some((now, *height));
     }
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("syncing {bar:30} {pos} of {len}, {msg}, {eta} left")
+    ProgressStyle::with_template("syncing {bar:30} {human_pos} of {human_len} blocks, {per_sec}, {eta} left")
         .expect("the template is a constant")
 }
