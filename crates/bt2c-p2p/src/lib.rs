@@ -55,7 +55,7 @@ pub use env::{Env, MemoryNet};
 pub use event::{Event, Inbound};
 pub use manager::{
     P2PManager, StartError,
-    ingress::{ConnectError, Handle, Inventory, LocalInfo, ReservedKind},
+    ingress::{ConnectError, CredentialsError, Handle, Inventory, LocalInfo, ReservedKind},
 };
 pub use metrics::{DropCause, Metrics};
 pub use peer::{ConnectionId, Direction, Peer, PeerInfo, SendError};

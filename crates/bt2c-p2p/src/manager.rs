@@ -27,10 +27,14 @@ use self::{
 };
 use crate::{
     config::{ConfigError, P2PConfig, Tip},
-    env::{Env, Listener, TlsClock},
+    env::{Env, Listener},
     local::Local,
     metrics::Metrics,
-    session::{self, core::SessionConfig, handshake::Workshop},
+    session::{
+        self,
+        core::SessionConfig,
+        handshake::{Tls, Workshop},
+    },
 };
 
 /// Requests and notes that may wait for the actor. When full, whoever asks waits.
@@ -173,7 +177,6 @@ impl Wiring {
         let (accepted, accepted_in) = mpsc::channel(config.pending_total.max(1));
         let tip = watch::Sender::new(tip);
         let (metrics, routes) = (Arc::new(Metrics::default()), Arc::new(RwLock::new(BTreeMap::new())));
-        let tls_clock: Arc<dyn rustls::time_provider::TimeProvider> = Arc::new(TlsClock(env.clock.clone()));
         let workshop = Workshop {
             shared: session::Shared {
                 clock: Arc::clone(&env.clock),
@@ -189,8 +192,7 @@ impl Wiring {
             send_queue_bytes: config.send_queue_bytes,
             net: Arc::clone(&env.net),
             listen: listen.into(),
-            acceptor: bt2c_security::server_config(&credentials, Arc::clone(&tls_clock))?.into(),
-            connector: bt2c_security::client_config(&credentials, tls_clock)?.into(),
+            tls: Tls::new(&credentials, Arc::clone(&env.clock))?,
         };
         for listener in listeners {
             let clock = Arc::clone(&env.clock);

@@ -181,7 +181,13 @@ impl Starting {
             return Err(error);
         }
         if let (true, Some(dir)) = (opened.identity_on_disk, config.data_dir) {
-            node.tasks.spawn(renewal::run(env, dir, opened.credentials, node.stopping.child_token()));
+            node.tasks.spawn(renewal::run(
+                env,
+                node.handle.p2p().clone(),
+                dir,
+                opened.credentials,
+                node.stopping.child_token(),
+            ));
         }
         if let Some(validator) = opened.producer {
             node.start_producing(validator);

@@ -1,8 +1,8 @@
-//! Reissues the certificate on disk in time, with the same key.
+//! Reissues the certificate in time, with the same key, on disk and for new connections.
 
 use std::{path::PathBuf, time::Duration};
 
-use bt2c_p2p::Env;
+use bt2c_p2p::{Env, Handle};
 use bt2c_security::{CertificateManager, Credentials};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +13,13 @@ const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 const COST: Duration = Duration::from_millis(10);
 
 /// Looks once a day until it is told to stop.
-pub(super) async fn run(env: Env, dir: PathBuf, mut credentials: Credentials, stop: CancellationToken) {
+pub(super) async fn run(
+    env: Env,
+    p2p: Handle,
+    dir: PathBuf,
+    mut credentials: Credentials,
+    stop: CancellationToken,
+) {
     loop {
         let wake = env.clock.sleep_until(env.clock.now() + INTERVAL);
         tokio::select! {
@@ -26,12 +32,19 @@ pub(super) async fn run(env: Env, dir: PathBuf, mut credentials: Credentials, st
             continue;
         }
         let (manager, current) = (CertificateManager::new(&dir), credentials.clone());
-        match env.compute.compute(COST, move || manager.renew(&current, now)).await {
-            Ok(renewed) => {
-                tracing::info!(until = %renewed.not_after(), "certificate reissued; peers see it from the next start on");
-                credentials = renewed;
+        let renewed = match env.compute.compute(COST, move || manager.renew(&current, now)).await {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                tracing::error!(%error, "certificate not reissued");
+                continue;
             }
-            Err(error) => tracing::error!(%error, "certificate not reissued"),
+        };
+        match p2p.set_credentials(&renewed).await {
+            Ok(()) => tracing::info!(until = %renewed.not_after(), "certificate reissued"),
+            Err(error) => {
+                tracing::error!(%error, "certificate reissued, but shown only from the next start on")
+            }
         }
+        credentials = renewed;
     }
 }

@@ -12,7 +12,7 @@ use bt2c_proto::{
     BlockHash, CloseCode, Frame, FrameError, Message, MessageKind, Network, NodeId, PeerAddr, PeerId, Time,
     TxHash,
 };
-use bt2c_security::{Ban, Offence, Subject};
+use bt2c_security::{Ban, Credentials, Offence, Subject, TlsError};
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     peer::{Peer, PeerInfo},
     reason::CloseReason,
+    session::handshake::Tls,
 };
 
 /// What a relayed message carries, so that it is relayed once and not to those who have it.
@@ -63,6 +64,18 @@ pub enum ConnectError {
 #[error("{0} is handled by the manager itself")]
 pub struct ReservedKind(pub MessageKind);
 
+/// Why [`Handle::set_credentials`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// They are not this node's: its key and label stay the same while it runs.
+    #[error("the credentials are those of {0}, under its label; a running node keeps its key and label")]
+    Other(PeerId),
+    /// They make no TLS configuration.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
 /// What a handle asks of the actor. Each reply goes to who asked; a reply nobody waits for is dropped.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -80,6 +93,7 @@ pub(crate) enum Request {
     Allow { subject: Subject },
     Disallow { subject: Subject, reply: oneshot::Sender<bool> },
     IsBanned { ip: IpAddr, reply: oneshot::Sender<Option<Ban>> },
+    SetTls { tls: Tls },
 }
 
 /// The registered handlers, by kind.
@@ -235,6 +249,19 @@ impl Handle {
     /// The ban that an address is under.
     pub async fn is_banned(&self, ip: IpAddr) -> Option<Ban> {
         self.ask(|reply| Request::IsBanned { ip, reply }).await.flatten()
+    }
+
+    /// Shows a reissued certificate on connections from now on; those that exist go on with the old one.
+    ///
+    /// # Errors
+    /// [`CredentialsError`]; the old certificate stays in use.
+    pub async fn set_credentials(&self, credentials: &Credentials) -> Result<(), CredentialsError> {
+        if credentials.peer_id() != self.local().peer_id || credentials.node_id() != &self.local().node_id {
+            return Err(CredentialsError::Other(credentials.peer_id()));
+        }
+        let tls = Tls::new(credentials, Arc::clone(&self.shared.clock))?;
+        self.tell(Request::SetTls { tls }).await;
+        Ok(())
     }
 
     /// The connected peer of this identity.

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use bt2c_proto::{CloseCode, Host, PeerAddr, Time};
-use bt2c_security::{Offence, tls_offence};
+use bt2c_security::{Credentials, Offence, TlsError, tls_offence};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -14,7 +14,7 @@ use super::{
     task::Session,
 };
 use crate::{
-    env::{Connection, Net, Stream},
+    env::{Clock, Connection, Net, Stream, TlsClock},
     local::{Local, dial_source},
     peer::{ConnectionId, Direction},
     reason::{CloseReason, HandshakeFailure},
@@ -29,8 +29,30 @@ pub(crate) struct Workshop {
     pub(crate) send_queue_bytes: usize,
     pub(crate) net: Arc<dyn Net>,
     pub(crate) listen: Arc<[SocketAddr]>,
-    pub(crate) acceptor: TlsAcceptor,
-    pub(crate) connector: TlsConnector,
+    pub(crate) tls: Tls,
+}
+
+/// Both sides of TLS with one certificate.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
+}
+
+impl Tls {
+    pub(crate) fn new(credentials: &Credentials, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let clock: Arc<dyn rustls::time_provider::TimeProvider> = Arc::new(TlsClock(clock));
+        Ok(Self {
+            acceptor: bt2c_security::server_config(credentials, Arc::clone(&clock))?.into(),
+            connector: bt2c_security::client_config(credentials, clock)?.into(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
 }
 
 /// Deadlines of a handshake.
@@ -105,13 +127,13 @@ impl Workshop {
     async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Quotas), Failed> {
         let secured = match origin {
             Origin::Accepted(accepted) => {
-                let stream = self.acceptor.accept(accepted.stream).await;
+                let stream = self.tls.acceptor.accept(accepted.stream).await;
                 let stream = stream.map_err(|error| tls_failure(&error, Direction::Inbound))?;
                 Secured { direction: Direction::Inbound, remote: accepted.remote, stream: stream.into() }
             }
             Origin::Dial(addr) => {
                 let dialled = self.dial(&addr).await?;
-                let stream = self.connector.connect(bt2c_security::server_name(), dialled.stream).await;
+                let stream = self.tls.connector.connect(bt2c_security::server_name(), dialled.stream).await;
                 let stream = stream.map_err(|error| tls_failure(&error, Direction::Outbound))?;
                 Secured { direction: Direction::Outbound, remote: dialled.remote, stream: stream.into() }
             }

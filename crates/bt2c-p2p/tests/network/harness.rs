@@ -20,6 +20,7 @@ pub(crate) const PORT: u16 = 8338;
 pub(crate) struct World {
     pub(crate) net: MemoryNet,
     started: tokio::time::Instant,
+    pub(crate) epoch: Time,
 }
 
 /// A node that runs.
@@ -45,7 +46,7 @@ impl World {
     pub(crate) fn new(latency_ms: u64) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the epoch of virtual time")]
         let started = tokio::time::Instant::now();
-        Self { net: MemoryNet::new(Duration::from_millis(latency_ms)), started }
+        Self { net: MemoryNet::new(Duration::from_millis(latency_ms)), started, epoch: START }
     }
 
     /// The node with the `index`th identity, at 10.0.0.index, on a devnet.
@@ -72,8 +73,13 @@ impl World {
         Node { events: handle.subscribe(), handle, manager, addr: SocketAddr::new(at, PORT) }
     }
 
+    /// The same network as seen by nodes whose clocks are ahead.
+    pub(crate) fn ahead_by(&self, ahead: Duration) -> Self {
+        Self { net: self.net.clone(), started: self.started, epoch: self.epoch + ahead }
+    }
+
     pub(crate) fn now(&self) -> Time {
-        START + self.started.elapsed()
+        self.epoch + self.started.elapsed()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Nodes over time: coming back, finding each other, restarting, stopping, and doing the same twice.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use bt2c_p2p::{CloseReason, Event, P2PConfig, env::MemoryDisk};
+use bt2c_p2p::{
+    CloseReason, ConnectError, CredentialsError, Event, HandshakeFailure, P2PConfig, env::MemoryDisk,
+};
 use bt2c_proto::CloseCode;
 use bt2c_security::Subject;
 
-use crate::harness::{Node, World, ip, pass, until, within};
+use crate::harness::{Node, World, credentials, ip, pass, until, within};
 
 #[tokio::test(start_paused = true)]
 async fn a_stopping_node_says_so() {
@@ -21,6 +23,22 @@ async fn a_stopping_node_says_so() {
     assert!(leaves.handle.peers().await.is_empty());
     let refused = leaves.handle.connect_to_peer(stays.addr.into()).await;
     assert_eq!(refused, Err(bt2c_p2p::ConnectError::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reissued_certificate_is_shown_without_a_restart() {
+    let world = World::new(20);
+    let node = world.node(1).await;
+    let next_year = world.ahead_by(Duration::from_secs(366 * 24 * 3600));
+    let stranger = next_year.node(2).await;
+    let outcome = stranger.handle.connect_to_peer(node.addr.into()).await;
+    let dates = CloseReason::Handshake(HandshakeFailure::Dates);
+    assert_eq!(outcome, Err(ConnectError::Failed(dates)), "the first one has expired by then");
+    let foreign = node.handle.set_credentials(&credentials(3)).await;
+    assert!(matches!(foreign, Err(CredentialsError::Other(_))), "{foreign:?}");
+    let renewed = credentials(1).renewed(next_year.now()).unwrap();
+    node.handle.set_credentials(&renewed).await.unwrap();
+    assert_eq!(stranger.handle.connect_to_peer(node.addr.into()).await, Ok(node.id()));
 }
 
 #[tokio::test(start_paused = true)]

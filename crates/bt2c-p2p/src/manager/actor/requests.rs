@@ -42,6 +42,7 @@ impl Actor {
             Request::Unban { subject, reply } => answer(reply, self.core.unban(now, &subject)),
             Request::Allow { subject } => self.core.parts().0.allow(subject),
             Request::Disallow { subject, reply } => answer(reply, self.core.parts().0.disallow(&subject)),
+            Request::SetTls { tls } => self.workshop.tls = tls,
             Request::IsBanned { ip, reply } => answer(reply, self.core.parts().0.is_banned(now, ip).cloned()),
         }
     }
