@@ -133,13 +133,9 @@ impl Starting {
         let Self { config, env, schedule, home, opened } = self;
         let genesis_hash = schedule.parameters().hash();
         let tip = opened.store.tip();
-        let p2p = P2PManager::start(
-            p2p_config(&config, genesis_hash),
-            env.clone(),
-            opened.credentials.clone(),
-            Tip { height: tip.height, hash: tip.hash },
-        )
-        .await?;
+        let (p2p_config, tip) =
+            (p2p_config(&config, genesis_hash), Tip { height: tip.height, hash: tip.hash });
+        let p2p = P2PManager::start(p2p_config, env.clone(), opened.credentials.clone(), tip).await?;
         let sync = BlockchainSynchronizer::start(
             config.sync.clone(),
             env.clone(),
@@ -181,13 +177,8 @@ impl Starting {
             return Err(error);
         }
         if let (true, Some(dir)) = (opened.identity_on_disk, config.data_dir) {
-            node.tasks.spawn(renewal::run(
-                env,
-                node.handle.p2p().clone(),
-                dir,
-                opened.credentials,
-                node.stopping.child_token(),
-            ));
+            let (p2p, stop) = (node.handle.p2p().clone(), node.stopping.child_token());
+            node.tasks.spawn(renewal::run(env, p2p, dir, opened.credentials, stop));
         }
         if let Some(validator) = opened.producer {
             node.start_producing(validator);
