@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use bt2c_proto::Time;
+use bt2c_proto::{PeerId, Time};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use memory_disk::MemoryDisk;
@@ -44,6 +44,8 @@ pub struct Env {
     pub compute: Arc<dyn Compute>,
     /// Seed of all randomness in cores.
     pub seed: [u8; 32],
+    /// Who is shown every message that is received: a simulation's trace. Nobody on a machine.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 impl Env {
@@ -61,6 +63,7 @@ impl Env {
             disk: Arc::new(RealDisk),
             compute: Arc::new(RealCompute::new()),
             seed,
+            tap: None,
         })
     }
 
@@ -74,8 +77,15 @@ impl Env {
             disk: Arc::new(MemoryDisk::new()),
             compute: Arc::new(InlineCompute),
             seed,
+            tap: None,
         }
     }
+}
+
+/// Watches messages. It sees all of them and can change none.
+pub trait Tap: Send + Sync + Debug {
+    /// A session of `to` received the body of a frame from `from`; it is not parsed yet, and may be anything.
+    fn message(&self, at: Time, from: PeerId, to: PeerId, body: &[u8]);
 }
 
 /// The time, and waking up at one.

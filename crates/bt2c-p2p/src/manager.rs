@@ -186,6 +186,7 @@ impl Wiring {
                 tip: tip.subscribe(),
                 shutdown: CancellationToken::new(),
                 send_timeout: config.send_timeout,
+                tap: env.tap.clone(),
             },
             local,
             session: SessionConfig::new(&config),

@@ -9,7 +9,7 @@ mod writing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use bt2c_proto::{CloseCode, Hello, Message};
+use bt2c_proto::{CloseCode, Hello, Message, PeerId};
 use bt2c_security::{Offence, SessionQuota};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::queue::Outbox;
 use crate::{
     config::Tip,
-    env::Clock,
+    env::{Clock, Tap},
     manager::ingress::Routes,
     metrics::Metrics,
     peer::{ConnectionId, LinkStats, Peer},
@@ -33,7 +33,7 @@ pub(crate) enum Note {
         connection: ConnectionId,
         remote: SocketAddr,
         certificate: Vec<u8>,
-        reply: oneshot::Sender<Result<Quotas, CloseReason>>,
+        reply: oneshot::Sender<Result<Consent, CloseReason>>,
     },
     /// The peer's hello is in; a [`Command::Admit`] or [`Command::Refuse`] is awaited.
     Hello { connection: ConnectionId, hello: Box<Hello> },
@@ -49,9 +49,11 @@ pub(crate) enum Note {
     Closed { connection: ConnectionId, reason: CloseReason, fault: Option<Offence> },
 }
 
-/// The limits that a connection works under.
+/// The manager's consent to a connection: who it is with, and the limits that it works under.
 #[derive(Debug)]
-pub(crate) struct Quotas {
+pub(crate) struct Consent {
+    /// Whose certificate it is.
+    pub(crate) peer: PeerId,
     pub(crate) incoming: SessionQuota,
     pub(crate) pace: SessionQuota,
 }
@@ -79,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) tip: watch::Receiver<Tip>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) send_timeout: Duration,
+    pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
 /// A connection's own ends of what is shared.

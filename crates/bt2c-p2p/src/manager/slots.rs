@@ -13,7 +13,7 @@ use crate::{
     config::P2PConfig,
     peer::{ConnectionId, Direction},
     reason::{CloseReason, HandshakeFailure},
-    session::Quotas,
+    session::Consent,
 };
 
 /// Connections in any state, at most: every slot, and every handshake that may be under way.
@@ -76,7 +76,7 @@ impl Core {
         connection: ConnectionId,
         remote: SocketAddr,
         certificate: &[u8],
-    ) -> Result<Quotas, CloseReason> {
+    ) -> Result<Consent, CloseReason> {
         let gone = CloseReason::Local(CloseCode::Shutdown);
         let conn = self.connections.get_mut(&connection).ok_or(gone)?;
         conn.remote = Some(remote);
@@ -111,7 +111,7 @@ impl Core {
             return Err(CloseReason::Local(CloseCode::Pruned));
         }
         let mut quota = || self.security.session_quota(now, ip, Some(&parsed.peer_id));
-        Ok(Quotas { incoming: quota(), pace: quota() })
+        Ok(Consent { peer: parsed.peer_id, incoming: quota(), pace: quota() })
     }
 
     /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.

@@ -14,7 +14,7 @@ mod liveness;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
-use bt2c_proto::{CloseCode, Disconnect, Envelope, Frame, Hello, Message, MessageKind, Text, Time};
+use bt2c_proto::{CloseCode, Disconnect, Envelope, Frame, Hello, Message, MessageKind, PeerId, Text, Time};
 use bt2c_security::{Offence, SessionQuota};
 use bytes::Bytes;
 
@@ -139,6 +139,11 @@ impl SessionCore {
             delayed: VecDeque::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// Who we are.
+    pub(crate) fn local_id(&self) -> PeerId {
+        self.local.peer_id
     }
 
     pub(crate) fn poll_action(&mut self) -> Option<Action> {

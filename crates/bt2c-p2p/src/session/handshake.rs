@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
-    Command, Link, Note, Quotas, Shared,
+    Command, Consent, Link, Note, Shared,
     core::{SessionConfig, SessionCore},
     queue::SendQueue,
     task::Session,
@@ -99,7 +99,7 @@ impl Workshop {
     async fn connect(self, origin: Origin, mut link: Link, deadlines: Deadlines) -> Result<Session, Failed> {
         let shutdown = self.shared.shutdown.clone();
         let out_of_time = self.shared.clock.sleep_until(deadlines.tls);
-        let (secured, quotas) = tokio::select! {
+        let (secured, consent) = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Err(closed(CloseCode::Shutdown)),
             command = link.commands.recv() => return Err(closed(match command {
@@ -117,14 +117,14 @@ impl Workshop {
             self.local,
             direction,
             remote,
-            quotas.incoming,
+            consent.incoming,
             deadlines.hello,
         );
-        link.outbox.open(SendQueue::new(self.send_queue_bytes, quotas.pace));
-        Ok(Session::new(self.shared, link, core, stream))
+        link.outbox.open(SendQueue::new(self.send_queue_bytes, consent.pace));
+        Ok(Session::new(self.shared, link, core, consent.peer, stream))
     }
 
-    async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Quotas), Failed> {
+    async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Consent), Failed> {
         let secured = match origin {
             Origin::Accepted(accepted) => {
                 let stream = self.tls.acceptor.accept(accepted.stream).await;
@@ -141,8 +141,8 @@ impl Workshop {
         let (_, tls) = secured.stream.get_ref();
         let certificate = tls.peer_certificates().and_then(<[_]>::first).map(|der| der.to_vec());
         let certificate = certificate.ok_or(HandshakeFailure::Certificate)?;
-        let quotas = self.ask_consent(connection, secured.remote, certificate).await?;
-        Ok((secured, quotas))
+        let consent = self.ask_consent(connection, secured.remote, certificate).await?;
+        Ok((secured, consent))
     }
 
     async fn dial(&self, addr: &PeerAddr) -> Result<Connection, Failed> {
@@ -169,7 +169,7 @@ impl Workshop {
         connection: ConnectionId,
         remote: SocketAddr,
         certificate: Vec<u8>,
-    ) -> Result<Quotas, Failed> {
+    ) -> Result<Consent, Failed> {
         let (reply, verdict) = oneshot::channel();
         let note = Note::Secured { connection, remote, certificate, reply };
         self.shared.notes.send(note).await.map_err(|_| closed(CloseCode::Shutdown))?;

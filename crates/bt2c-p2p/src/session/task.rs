@@ -5,7 +5,7 @@
 
 use std::{io, sync::atomic::Ordering, time::Duration};
 
-use bt2c_proto::{CloseCode, Frame, FrameCodec, Message, MessageKind, Time, limits::FRAME_LIMIT};
+use bt2c_proto::{CloseCode, Frame, FrameCodec, Message, MessageKind, PeerId, Time, limits::FRAME_LIMIT};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
@@ -36,6 +36,7 @@ pub(crate) struct Session {
     shared: Shared,
     link: Link,
     core: SessionCore,
+    remote: PeerId,
     reader: ReadHalf<TlsStream<Box<dyn Stream>>>,
     writing: Writing<WriteHalf<TlsStream<Box<dyn Stream>>>>,
     codec: FrameCodec,
@@ -62,6 +63,7 @@ impl Session {
         shared: Shared,
         link: Link,
         core: SessionCore,
+        remote: PeerId,
         stream: TlsStream<Box<dyn Stream>>,
     ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
@@ -71,6 +73,7 @@ impl Session {
             shared,
             link,
             core,
+            remote,
             reader,
             codec: FrameCodec::new(),
             buffer: BytesMut::new(),
@@ -112,6 +115,9 @@ impl Session {
             match self.codec.decode(&mut self.buffer) {
                 Ok(Some(body)) => {
                     fresh = true;
+                    if let Some(tap) = &self.shared.tap {
+                        tap.message(now, self.remote, self.core.local_id(), &body);
+                    }
                     if let Some(kind) = self.core.handle_body(now, &body) {
                         self.shared.metrics.count_received(kind);
                     }
