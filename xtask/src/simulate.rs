@@ -3,6 +3,7 @@
 //! What runs is the shipping code, TLS with real certificates included; only the four seams are replaced. A scenario is a
 //! function over a [`World`]; it returns named [`Expectation`]s. The same seed gives the same trace.
 
+pub mod net;
 mod scenarios;
 mod trace;
 mod world;
@@ -65,10 +66,10 @@ pub struct Scenario {
 pub struct Outcome {
     /// What was expected.
     pub expectations: Vec<Expectation>,
-    /// SHA-256 over what happened and when.
+    /// SHA-256 over every message, see [`Trace`].
     pub trace: String,
-    /// How many entries the trace has.
-    pub events: u64,
+    /// How many messages were received.
+    pub messages: u64,
     /// Virtual time that passed.
     pub passed: Duration,
 }
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["scenario", "nodes", "virtual", "wall", "expectations", "events", "trace"]);
+    table.set_header(["scenario", "nodes", "virtual", "wall", "expectations", "messages", "trace"]);
     let mut failures = Vec::new();
     for scenario in chosen(&args.scenarios)? {
         let setup = setup(scenario, args)?;
@@ -98,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
             format!("{} s", outcome.passed.as_secs()),
             format!("{:.1} s", wall.as_secs_f64()),
             format!("{met}/{}", outcome.expectations.len()),
-            outcome.events.to_string(),
+            outcome.messages.to_string(),
             outcome.trace[..16].to_owned(),
         ]);
         let unmet = outcome.expectations.into_iter().filter(|expectation| !expectation.met);

@@ -12,7 +12,7 @@ fn a_small_network_meets_every_expectation_and_the_same_seed_gives_the_same_trac
         for expectation in &first.expectations {
             assert!(expectation.met, "{name}: {}: {}", expectation.name, expectation.found);
         }
-        assert!(first.events > 50, "{name} left a trace of {} events", first.events);
+        assert!(first.messages > 200, "{name} left a trace of {} messages", first.messages);
         assert_eq!(first.trace, outcome(name, nodes, seconds, 7).trace, "{name}");
     }
 }

@@ -131,6 +131,7 @@ impl World {
         self.rng.fill_bytes(&mut seed);
         let mut env = Env::simulated(self.net.host(ip), EPOCH, seed);
         env.clock = Arc::new(self.clock.clone());
+        env.tap = Some(Arc::new(self.trace.clone()));
         let credentials = Credentials::issue(fixtures::identity(index), None, self.clock.now())?;
         let mut builder =
             P2PNode::builder(config).env(env).genesis(self.genesis.clone()).credentials(credentials);
@@ -148,7 +149,7 @@ impl World {
         let (mut events, trace, clock) = (node.subscribe(), self.trace.clone(), self.clock.clone());
         self.watchers.spawn(async move {
             while let Some(event) = events.next().await {
-                trace.add(clock.now().since(EPOCH).as_millis(), index, &event);
+                trace.event(clock.now().since(EPOCH).as_millis(), index, &event);
                 match event {
                     NodeEvent::Ban(_) => drop(bans.fetch_add(1, Ordering::Relaxed)),
                     NodeEvent::Reorganisation(_) => drop(reorganisations.fetch_add(1, Ordering::Relaxed)),
@@ -233,8 +234,8 @@ impl World {
         }
         self.watchers.close();
         self.watchers.wait().await;
-        let (trace, events) = self.trace.digest();
-        Ok(Outcome { expectations, trace, events, passed })
+        let (trace, messages) = self.trace.digest();
+        Ok(Outcome { expectations, trace, messages, passed })
     }
 }
 
