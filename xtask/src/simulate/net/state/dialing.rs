@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    fn remove_listener(&mut self, host: usize, port: u16) -> VecDeque<(u64, SocketAddr)> {
+    pub(super) fn remove_listener(&mut self, host: usize, port: u16) -> VecDeque<(u64, SocketAddr)> {
         if let Nat::PortMapped { public } = self.hosts[host].spec.nat {
             self.forwards.remove(&SocketAddr::new(public, port));
         }

@@ -90,7 +90,7 @@ impl State {
     }
 
     /// Lets leave what can leave.
-    fn pump(&mut self, id: PipeId, now: Instant) {
+    pub(super) fn pump(&mut self, id: PipeId, now: Instant) {
         let Some(conn) = self.conns.get_mut(&id.0) else { return };
         let pipe = &mut conn.pipes[id.1];
         if pipe.frozen {
