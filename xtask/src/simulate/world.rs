@@ -16,8 +16,8 @@ use bt2c_node::{
     genesis::{DEVNET_VALIDATORS, devnet_genesis_with},
 };
 use bt2c_p2p::{
-    Env, MemoryNet,
-    env::{Clock, VirtualClock},
+    Env,
+    env::{Clock, InlineCompute, MemoryDisk, VirtualClock},
 };
 use bt2c_proto::{Block, Genesis, Height, Network, Time, Transaction, TxHash};
 use bt2c_security::{Credentials, fixtures};
@@ -26,7 +26,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio_util::task::TaskTracker;
 
-use super::{Expectation, Outcome, Trace};
+use super::{
+    Expectation, Outcome, Trace,
+    net::{HostSpec, Link, Region, SimNet},
+};
 
 /// Most nodes of a world: one for each published identity.
 pub const MAX_NODES: usize = fixtures::IDENTITIES;
@@ -34,8 +37,8 @@ pub const MAX_NODES: usize = fixtures::IDENTITIES;
 /// Length of a slot.
 pub const BLOCK_TIME: Duration = Duration::from_secs(10);
 
-/// One way between any two nodes.
-const LATENCY: Duration = Duration::from_millis(40);
+/// The link of a node: as fast as need be, but neither even nor without loss.
+const LINK: Link = Link { jitter: Duration::from_millis(5), loss: 500, ..Link::PERFECT };
 
 /// When worlds begin: 2026-01-01T00:00:00Z.
 const EPOCH: Time = Time::from_secs(1_767_225_600);
@@ -70,7 +73,7 @@ pub struct World {
     /// What it was made from.
     pub setup: Setup,
     /// The network between the nodes, to be cut and healed.
-    pub net: MemoryNet,
+    pub net: SimNet,
     /// The nodes, in the order in which they joined.
     pub nodes: Vec<SimNode>,
     /// Chance, for scenarios.
@@ -90,7 +93,7 @@ impl World {
         let genesis = devnet_genesis_with(EPOCH.as_secs(), BLOCK_TIME, DEVNET_VALIDATORS)?;
         Ok(Self {
             setup,
-            net: MemoryNet::new(LATENCY),
+            net: SimNet::new(setup.seed),
             nodes: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(setup.seed),
             clock: VirtualClock::new(EPOCH),
@@ -129,9 +132,16 @@ impl World {
         }
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut env = Env::simulated(self.net.host(ip), EPOCH, seed);
-        env.clock = Arc::new(self.clock.clone());
-        env.tap = Some(Arc::new(self.trace.clone()));
+        let region = Region::ALL[index % Region::ALL.len()];
+        let host = self.net.add_host(HostSpec { link: LINK, ..HostSpec::new(ip, region) })?;
+        let env = Env {
+            net: Arc::new(host),
+            clock: Arc::new(self.clock.clone()),
+            disk: Arc::new(MemoryDisk::new()),
+            compute: Arc::new(InlineCompute),
+            seed,
+            tap: Some(Arc::new(self.trace.clone())),
+        };
         let credentials = Credentials::issue(fixtures::identity(index), None, self.clock.now())?;
         let mut builder =
             P2PNode::builder(config).env(env).genesis(self.genesis.clone()).credentials(credentials);
