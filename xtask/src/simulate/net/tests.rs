@@ -1,3 +1,5 @@
+mod schedules;
+
 use std::{io::ErrorKind, net::SocketAddr};
 
 use bt2c_p2p::env::{Connection, Listener, Net, Stream};
