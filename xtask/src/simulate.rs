@@ -171,3 +171,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests;
+
+/// The page's example, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/simulation.md")]
+struct Page;

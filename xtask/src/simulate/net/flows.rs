@@ -135,3 +135,49 @@ impl Flows {
         self.due.extend(moving.due.map(|due| (due, id)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::now, *};
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    #[test]
+    fn what_is_due_has_the_rates_of_its_time_though_it_is_taken_late() {
+        let (mut flows, start) = (Flows::default(), now());
+        // Two bytes a microsecond.
+        let link = Some(flows.add_link(16_000_000));
+        let short = flows.start((1, 0), [link, None], 1000, start);
+        let long = flows.start((2, 0), [link, None], 2000, start);
+        let late = start + micros(10_000);
+        let mut take = |flow| {
+            let (at, id, _) = flows.take_due(late).unwrap();
+            assert_eq!(id, flow);
+            flows.end(id, at);
+            at.duration_since(start).as_micros()
+        };
+        assert_eq!((take(short), take(long)), (1000, 1500));
+        assert!(flows.take_due(late).is_none());
+    }
+
+    #[test]
+    fn a_flow_that_begins_later_slows_what_is_left_of_the_first() {
+        let (mut flows, start) = (Flows::default(), now());
+        let link = Some(flows.add_link(16_000_000));
+        flows.start((1, 0), [link, None], 2000, start);
+        let later = start + micros(500);
+        assert!(flows.take_due(later).is_none());
+        let second = flows.start((2, 0), [link, None], 3000, later);
+        assert_eq!(flows.settle().unwrap().duration_since(start).as_micros(), 1500);
+        let (at, first, pipe) = flows.take_due(start + micros(2000)).unwrap();
+        assert_eq!(pipe, (1, 0));
+        flows.next_chunk(first, 1000, at);
+        assert_eq!(flows.settle().unwrap().duration_since(start).as_micros(), 2500);
+        flows.end(first, start + micros(2000));
+        assert_eq!(flows.settle().unwrap().duration_since(start).as_micros(), 2750);
+        flows.end(second, start + micros(2000));
+        assert!(flows.settle().is_none());
+    }
+}
