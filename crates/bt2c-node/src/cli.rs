@@ -40,9 +40,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            // One line: causes follow their effects after colons.
-            let text = format!("error: {error:#}").replace('\n', " ");
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "error: {}", output::causes(&error));
             ExitCode::FAILURE
         }
     }

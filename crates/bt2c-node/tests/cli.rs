@@ -134,3 +134,28 @@ fn commands_for_a_running_node_say_that_there_is_none() {
     let line = bt2c(&["status", "--api", "127.0.0.1:1"]).failed();
     assert!(line.contains("no node answers at 127.0.0.1:1"), "{line}");
 }
+
+#[test]
+fn errors_tell_each_cause_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let run = ["run", "--network", "devnet", "--api", "off"];
+    let damaged = tempfile::tempdir().unwrap();
+    std::fs::write(damaged.path().join("bans.json"), "garbage").unwrap();
+    for (line, clue) in [
+        (bt2c(&["config", "check", "/nowhere.toml"]), "/nowhere.toml"),
+        (bt2c_in(dir.path(), &[&run[..], &["--config", "/nowhere.toml"]].concat()), "/nowhere.toml"),
+        (bt2c_in(dir.path(), &[&run[..], &["--listen", &addr]].concat()), "--listen"),
+        (bt2c_in(damaged.path(), &[&run[..], &["--listen", "127.0.0.1:0"]].concat()), "bans.json"),
+        (bt2c_in(dir.path(), &[&run[..], &["--genesis", "/nowhere.json"]].concat()), "/nowhere.json"),
+    ] {
+        let line = line.failed();
+        assert!(line.contains(clue), "{line}");
+        let mut parts: Vec<_> = line.trim_end().split(": ").collect();
+        parts.sort_unstable();
+        let all = parts.len();
+        parts.dedup();
+        assert_eq!(parts.len(), all, "something is told twice: {line}");
+    }
+}

@@ -31,6 +31,22 @@ fn finish(outcome: io::Result<()>) -> Result<()> {
     }
 }
 
+/// An error and its causes on one line, each after a colon. A cause that its effect already tells is not told again:
+/// the texts of our errors are complete by themselves, those of other crates need their causes.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text.replace('\n', " ")
+}
+
 /// A table without lines; the columns named in `right` hold numbers.
 pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
@@ -158,6 +174,13 @@ mod tests {
             (size(999), size(1_234), size(5_000_000)),
             ("999 B".into(), "1.2 kB".into(), "5.0 MB".into())
         );
+    }
+
+    #[test]
+    fn causes_are_told_once_and_on_one_line() {
+        let told = anyhow::anyhow!("no\nroom").context("file x: no\nroom").context("export");
+        assert_eq!(causes(&told), "export: file x: no room");
+        assert_eq!(causes(&anyhow::anyhow!("alone")), "alone");
     }
 
     #[test]
