@@ -12,6 +12,7 @@ mod devnet;
 mod genesis;
 mod identity;
 mod logging;
+mod outfile;
 pub(crate) mod output;
 mod query;
 mod run;

@@ -30,6 +30,8 @@ fn a_generated_chain_is_valid_and_moves_as_a_file() {
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 26);
     assert_eq!(bt2c_in(&a, &["chain", "export", "-"]).ok(), text);
+    bt2c_in(&a, &["chain", "export", path]).ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("25 blocks stored, 1 were known"));
     assert_eq!(info(&b)["tip_hash"], made["tip_hash"]);
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("0 blocks stored, 26 were known"));

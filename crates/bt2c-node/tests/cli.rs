@@ -98,6 +98,13 @@ fn a_genesis_is_made_from_public_keys_and_shown() {
     assert_eq!((&shown["network"], &shown["block_time_ms"]), (&"testnet".into(), &300_000.into()));
     assert_eq!((&shown["timestamp"], &shown["validators"][1]["weight"]), (&1_767_225_600.into(), &3.into()));
     assert!(made.contains(shown["hash"].as_str().unwrap()));
+    let other = ["genesis", "new", "--network", "testnet", "--validator", &keys[0], "--out", path];
+    let before = std::fs::read(&file).unwrap();
+    assert!(bt2c(&other).failed().contains("--force"));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    bt2c(&[&other[..], &["--force"]].concat()).ok();
+    assert_ne!(std::fs::read(&file).unwrap(), before);
+    std::fs::write(&file, before).unwrap();
     let table = bt2c_in(&a, &["genesis", "show", "--genesis", path]).ok();
     assert!(table.contains("5m") && table.contains("2026-01-01 00:00:00 UTC"), "{table}");
     assert!(

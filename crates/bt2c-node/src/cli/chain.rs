@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     args::{ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, NodeArgs},
     logging::progress_bar,
+    outfile::OutFile,
     output::{self, grouped, moment, pairs, size},
     settings::Settings,
 };
@@ -71,10 +72,12 @@ fn export(args: &ChainFileArgs) -> Result<()> {
         let mut out = BufWriter::new(io::stdout().lock());
         return bench.export(&mut out, |done| bar.set_position(done)).map(drop);
     }
-    let file = File::create(&args.file).with_context(|| format!("cannot write {name}"))?;
-    let blocks = bench.export(&mut BufWriter::new(file), |done| bar.set_position(done));
+    let unwritable = || format!("cannot write {name}");
+    let mut file = OutFile::create(&args.file).with_context(unwritable)?;
+    let blocks = bench.export(&mut file, |done| bar.set_position(done));
     bar.finish_and_clear();
     let blocks = blocks.with_context(|| format!("export to {name}"))?;
+    file.finish(true).with_context(unwritable)?;
     output::line(format_args!("{name}: {} blocks", grouped(blocks)))
 }
 

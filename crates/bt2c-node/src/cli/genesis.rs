@@ -1,8 +1,8 @@
 //! `genesis new` and `genesis show`.
 
-use std::{fs, num::NonZeroU64, path::Path};
+use std::{fs, io::Write, num::NonZeroU64, path::Path};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bt2c_p2p::env::{Clock, RealClock};
 use bt2c_proto::{Blob, Genesis};
 use bt2c_security::RsaPublicKey;
@@ -10,6 +10,7 @@ use bt2c_security::RsaPublicKey;
 use super::{
     args::{GenesisCommand, GenesisNewArgs, GenesisShowArgs},
     identity::read_public_key,
+    outfile::OutFile,
     output::{self, moment, pairs, table},
     settings::Settings,
 };
@@ -39,7 +40,7 @@ fn new(args: &GenesisNewArgs) -> Result<()> {
     match &args.out {
         None => output::text(&text),
         Some(path) => {
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            write(path, &text, args.force)?;
             output::line(format_args!(
                 "{}: genesis {} of {}",
                 path.display(),
@@ -48,6 +49,18 @@ fn new(args: &GenesisNewArgs) -> Result<()> {
             ))
         }
     }
+}
+
+/// Another genesis under the same name is another network, so it is not replaced by accident.
+fn write(path: &Path, text: &str, force: bool) -> Result<()> {
+    if !force && path.is_file() {
+        bail!("{} exists: give another name with --out, or --force to replace it", path.display());
+    }
+    let written = OutFile::create(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.finish(force)
+    });
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn validator(path: &Path, weight: NonZeroU64) -> Result<ValidatorEntry> {

@@ -107,6 +107,9 @@ pub(crate) struct GenesisNewArgs {
     /// Where to write it [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
 }
 
 /// `genesis show`
