@@ -11,6 +11,15 @@ fn info(home: &Path) -> Value {
     bt2c_in(home, &["chain", "info", "--json"]).json()
 }
 
+/// Breaks a bit in the middle of the stored blocks.
+fn damage_a_block(home: &Path) {
+    let path = home.join("chain/blocks-000000.seg");
+    let mut bytes = std::fs::read(&path).expect("the first segment exists");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("it can be written");
+}
+
 #[test]
 fn a_generated_chain_is_valid_and_moves_as_a_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -32,6 +41,11 @@ fn a_generated_chain_is_valid_and_moves_as_a_file() {
     assert_eq!(bt2c_in(&a, &["chain", "export", "-"]).ok(), text);
     bt2c_in(&a, &["chain", "export", path]).ok();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    damage_a_block(&a);
+    bt2c_in(&a, &["chain", "export", path]).failed();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "a failed export spares the last one");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.is_dir() || *path == file), "{left:?}");
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("25 blocks stored, 1 were known"));
     assert_eq!(info(&b)["tip_hash"], made["tip_hash"]);
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("0 blocks stored, 26 were known"));

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bt2c_p2p::env::{Clock, RealClock};
+use bt2c_proto::Time;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -39,7 +41,7 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
             () = signals.next() => {}
             () = watch.run() => {}
         }
-        tracing::info!("stopping; a second signal ends at once");
+        tracing::info!("stopping; another signal, a second later or more, ends at once");
         watch.finish();
         tokio::select! {
             biased;
@@ -90,24 +92,69 @@ fn exit_at_once() {
     std::process::exit(130);
 }
 
+/// Signals closer to one another than this are one wish: GNU timeout sends two, to the process and to its group.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
 /// SIGINT and SIGTERM.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    clock: RealClock,
+    wishes: Wishes,
 }
 
 impl Signals {
     pub(super) fn new() -> Result<Self> {
         let catch = |kind| signal(kind).context("signals cannot be caught");
-        Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            clock: RealClock::new(),
+            wishes: Wishes::default(),
+        })
     }
 
-    /// Completes at the next one.
+    /// Completes at the next one that is not the echo of the last.
     pub(super) async fn next(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            if self.wishes.is_new(self.clock.now()) {
+                return;
+            }
         }
+    }
+}
+
+/// Tells signals that were meant from their echoes.
+#[derive(Default)]
+struct Wishes {
+    last: Option<Time>,
+}
+
+impl Wishes {
+    fn is_new(&mut self, now: Time) -> bool {
+        let is_echo = self.last.is_some_and(|last| now.since(last) < SAME_WISH);
+        if !is_echo {
+            self.last = Some(now);
+        }
+        !is_echo
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_signals_at_once_are_one_wish() {
+        let mut wishes = Wishes::default();
+        let at = |millis: u64| Time::from_millis(10_000 + millis);
+        assert!(wishes.is_new(at(0)));
+        assert!(!wishes.is_new(at(1)) && !wishes.is_new(at(999)));
+        assert!(wishes.is_new(at(1000)));
     }
 }
