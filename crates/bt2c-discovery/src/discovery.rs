@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bt2c_proto::{PeerId, Time, canonical};
+use bt2c_proto::{PeerAddr, PeerId, Time, canonical};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -233,6 +233,12 @@ impl NodeDiscovery {
             retry_at: entry.retry.at,
         });
         known.collect()
+    }
+
+    /// What the operator called the address of a target, for people, while it is not reported on: with the DNS name it
+    /// comes from, and the pin. None if the operator did not name it.
+    pub fn named_as(&self, addr: SocketAddr, pin: Option<PeerId>) -> Option<&PeerAddr> {
+        self.operator.named_as(addr, pin)
     }
 
     /// How many addresses the book holds.

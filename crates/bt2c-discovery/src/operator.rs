@@ -75,6 +75,13 @@ impl Operator {
         self.addrs.contains(&addr)
     }
 
+    /// What the operator called an address that was offered as a target.
+    pub(crate) fn named_as(&self, addr: SocketAddr, pin: Option<PeerId>) -> Option<&PeerAddr> {
+        let mut named = self.named.iter();
+        let found = named.find(|named| named.addr.pin == pin && named.addrs.first() == Some(&addr));
+        found.map(|named| &named.addr)
+    }
+
     /// The first of one kind that is not connected, may be dialled and need not wait. Starts lookups on the way.
     pub(crate) fn next(
         &mut self,

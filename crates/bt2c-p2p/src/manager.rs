@@ -4,7 +4,7 @@ mod actor;
 mod connection;
 mod contest;
 pub(crate) mod core;
-mod dialing;
+pub(crate) mod dialing;
 mod ending;
 pub(crate) mod ingress;
 mod listener;
@@ -12,6 +12,7 @@ mod penalties;
 mod seen;
 mod slots;
 mod state_files;
+mod unreached;
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 

@@ -240,7 +240,11 @@ impl Actor {
                 }
             }
             Action::Failed { connection, addr, direction, peer, reason } => {
+                tracing::debug!(%addr, %direction, %reason, "no session");
                 self.emit(Event::Failed { connection, addr, direction, peer, reason });
+            }
+            Action::Unreached { addr, reason } => {
+                tracing::warn!(%addr, %reason, "cannot connect to a peer that the operator named");
             }
             Action::Resolve { name, port } => self.resolve(name, port),
             Action::Persist(file, bytes) => self.saver.save(file, bytes),

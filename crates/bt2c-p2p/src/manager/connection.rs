@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bt2c_proto::{Hello, NodeId, PeerId};
+use bt2c_proto::{Hello, NodeId, PeerAddr, PeerId};
 
 use crate::peer::Direction;
 
@@ -12,6 +12,8 @@ pub(super) struct Conn {
     /// Where it leads; for a name that is still to be resolved, nothing yet.
     pub(super) remote: Option<SocketAddr>,
     pub(super) pin: Option<PeerId>,
+    /// What the operator called it, who wants to hear if it cannot be had.
+    pub(super) named: Option<PeerAddr>,
     /// The target was handed out by discovery, which wants to hear the outcome.
     pub(super) target: Option<Target>,
     pub(super) state: State,

@@ -25,6 +25,7 @@ use lru::LruCache;
 use super::{
     connection::{Conn, State},
     contest::Contests,
+    unreached::Unreached,
 };
 use crate::{
     config::P2PConfig,
@@ -58,6 +59,8 @@ pub(crate) enum Action {
         peer: Option<PeerId>,
         reason: CloseReason,
     },
+    /// Tell the operator that a peer named by them cannot be had. Not told again for the same cause.
+    Unreached { addr: PeerAddr, reason: CloseReason },
     /// Look up a name, then call [`Core::handle_resolved`].
     Resolve { name: Box<str>, port: u16 },
     /// Replace a state file.
@@ -93,6 +96,7 @@ pub(crate) struct Core {
     pub(super) met: LruCache<PeerId, Option<IpAddr>>,
     /// How many addresses each connection was asked for.
     pub(super) asked: BTreeMap<ConnectionId, u64>,
+    pub(super) unreached: Unreached,
     next_connection: u64,
     pub(super) stopping: bool,
     pub(super) actions: VecDeque<Action>,
@@ -111,6 +115,7 @@ impl Core {
             view: Connected::default(),
             met: LruCache::new(MET),
             asked: BTreeMap::new(),
+            unreached: Unreached::default(),
             next_connection: 0,
             stopping: false,
             actions: VecDeque::new(),

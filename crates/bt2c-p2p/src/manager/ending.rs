@@ -40,6 +40,9 @@ impl Core {
                 .into_iter()
                 .for_each(|offence| drop(self.security.record_failed_attempt(now, addr.ip(), offence)));
         }
+        if let Some(named) = conn.named.as_ref().filter(|_| !conn.is_open()) {
+            self.tell_unreached(named, reason);
+        }
         self.account(now, connection, &conn, reason);
         if conn.is_open() {
             self.actions.push_back(Action::Down { connection, reason });

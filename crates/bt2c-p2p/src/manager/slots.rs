@@ -31,6 +31,7 @@ impl Core {
             direction: Direction::Inbound,
             remote: Some(remote),
             pin: None,
+            named: None,
             target: None,
             state: State::Connecting,
             closing: false,
@@ -168,7 +169,7 @@ impl Core {
     pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, peer: PeerId, hello: Box<Hello>) {
         let Some(conn) = self.connections.get_mut(&connection) else { return };
         let Some(remote) = conn.remote else { return };
-        let direction = conn.direction;
+        let (direction, named) = (conn.direction, conn.named.take());
         let listens = match direction {
             Direction::Inbound => hello.listen_port.map(|port| SocketAddr::new(remote.ip(), port.get())),
             Direction::Outbound => None,
@@ -178,6 +179,7 @@ impl Core {
         self.view.peers.insert(peer);
         self.view.inbound.extend(listens);
         self.met.put(peer, Some(remote.ip()));
+        named.iter().for_each(|named| self.forget_unreached(named));
         match (direction, listens) {
             (Direction::Outbound, _) => self.discovery.handle_connected(now, remote, peer),
             (Direction::Inbound, Some(addr)) => self.discovery.handle_inbound(now, addr.ip(), addr.port()),

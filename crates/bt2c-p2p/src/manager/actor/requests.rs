@@ -5,7 +5,10 @@ use tokio::sync::oneshot;
 
 use super::{Actor, answer};
 use crate::{
-    manager::ingress::{Inventory, Request},
+    manager::{
+        dialing::Wanted,
+        ingress::{Inventory, Request},
+    },
     peer::PeerInfo,
     reason::CloseReason,
 };
@@ -49,8 +52,9 @@ impl Actor {
 
     fn connect(&mut self, now: Time, addr: PeerAddr, reply: oneshot::Sender<Result<PeerId, CloseReason>>) {
         match self.core.connect(now, addr) {
-            Err(peer) => answer(reply, Ok(peer)),
-            Ok(connection) => {
+            Err(reason) => answer(reply, Err(reason)),
+            Ok(Wanted::Connected(peer)) => answer(reply, Ok(peer)),
+            Ok(Wanted::Dialled(connection)) => {
                 self.carry_out_all();
                 if let Some(task) = self.tasks.get_mut(&connection) {
                     task.waiting.push(reply);

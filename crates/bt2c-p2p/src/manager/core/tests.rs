@@ -4,7 +4,7 @@ use bt2c_proto::{BlockHash, Height, Hello, Network, NodeId, Text, Version};
 use bt2c_security::{Credentials, Offence, fixtures};
 
 use super::*;
-use crate::reason::HandshakeFailure;
+use crate::{manager::dialing::Wanted, reason::HandshakeFailure};
 
 const NOW: Time = Time::from_secs(1_712_352_000);
 const GENESIS: BlockHash = BlockHash::from_bytes([1; 32]);
@@ -63,10 +63,27 @@ impl Lab {
         connection
     }
 
+    /// Dials an address.
+    fn connect(&mut self, addr: PeerAddr) -> ConnectionId {
+        match self.core.connect(self.now, addr).unwrap() {
+            Wanted::Dialled(connection) => connection,
+            Wanted::Connected(peer) => panic!("{peer} is connected"),
+        }
+    }
+
+    /// What the operator is told since the last look.
+    fn unreached(&mut self) -> Vec<(String, CloseReason)> {
+        let told = self.actions().into_iter().filter_map(|action| match action {
+            Action::Unreached { addr, reason } => Some((addr.to_string(), reason)),
+            _ => None,
+        });
+        told.collect()
+    }
+
     /// Dials a node, up to TLS.
     fn dial(&mut self, node: usize) -> ConnectionId {
         let remote = SocketAddr::from(([9, u8::try_from(node).unwrap(), 9, 1], 8338));
-        let connection = self.core.connect(self.now, remote.into()).unwrap();
+        let connection = self.connect(remote.into());
         self.secure(connection, remote, node).unwrap();
         connection
     }
@@ -225,7 +242,7 @@ fn a_held_newcomer_is_let_go_when_its_incumbent_is_replaced() {
     lab.greet(held, 2);
     // A second dial of ours: same direction as the incumbent.
     let remote = SocketAddr::from(([9, 9, 9, 9], 8338));
-    let second = lab.core.connect(NOW, remote.into()).unwrap();
+    let second = lab.connect(remote.into());
     lab.secure(second, remote, 2).unwrap();
     let actions = lab.greet(second, 2);
     assert!(admits(&actions, second) && refuses(&actions, held, CloseCode::Replaced));
@@ -358,12 +375,88 @@ fn a_ban_closes_what_it_matches_and_keeps_the_identity_out_from_elsewhere() {
 fn ourselves_and_other_keys_than_the_pinned_are_turned_away_after_tls() {
     let mut lab = Lab::new(|_| {});
     let remote: SocketAddr = "9.9.9.9:8338".parse().unwrap();
-    let own = lab.core.connect(NOW, remote.into()).unwrap();
+    let own = lab.connect(remote.into());
     assert_eq!(lab.secure(own, remote, 0), Err(CloseReason::Local(CloseCode::SelfConnection)));
     let pinned = PeerAddr { pin: Some(lab.peer(3)), ..remote.into() };
-    let other = lab.core.connect(NOW, pinned).unwrap();
+    let other = lab.connect(pinned);
     let expected = CloseReason::Handshake(HandshakeFailure::Pin);
     assert_eq!(lab.secure(other, remote, 2), Err(expected));
+}
+
+#[test]
+fn an_address_where_another_than_the_pinned_is_connected_is_no_answer() {
+    let mut lab = Lab::new(|_| {});
+    let there = lab.dial(2);
+    lab.greet(there, 2);
+    let remote = SocketAddr::from(([9, 2, 9, 1], 8338));
+    let pinned = |peer| PeerAddr { pin: Some(peer), ..remote.into() };
+    let (right, wrong) = (lab.peer(2), lab.peer(3));
+    assert_eq!(lab.core.connect(NOW, remote.into()), Ok(Wanted::Connected(right)));
+    assert_eq!(lab.core.connect(NOW, pinned(right)), Ok(Wanted::Connected(right)));
+    let pin = CloseReason::Handshake(HandshakeFailure::Pin);
+    assert_eq!(lab.core.connect(NOW, pinned(wrong)), Err(pin));
+    assert_eq!(lab.unreached(), [(pinned(wrong).to_string(), pin)]);
+    // Where the pinned one is connected elsewhere, that is what was wanted.
+    let elsewhere = lab.accept(3);
+    lab.greet(elsewhere, 3);
+    assert_eq!(lab.core.connect(NOW, pinned(wrong)), Ok(Wanted::Connected(wrong)));
+}
+
+#[test]
+fn a_named_peer_that_cannot_be_had_is_told_once_for_each_cause_until_it_is() {
+    let seed: PeerAddr = "seed.example:8338".parse().unwrap();
+    let mut lab = Lab::new(|config| config.discovery.seeds.push(seed));
+    let resolve = CloseReason::Handshake(HandshakeFailure::Resolve);
+    lab.core.handle_resolved(NOW, "seed.example", 8338, &[]);
+    assert_eq!(lab.unreached(), [("seed.example:8338".to_owned(), resolve)]);
+    let mut last = None;
+    for round in 1..=3 {
+        lab.now = NOW + Duration::from_secs(round * 3600);
+        lab.core.handle_resolved(lab.now, "seed.example", 8338, &[]);
+        assert_eq!(lab.unreached(), [], "told already");
+        last = Some(lab.now);
+    }
+    lab.now = last.unwrap() + Duration::from_secs(3600);
+    let remote = SocketAddr::from(([9, 2, 9, 1], 8338));
+    let refused = CloseReason::Handshake(HandshakeFailure::Dial(std::io::ErrorKind::ConnectionRefused));
+    lab.core.handle_resolved(lab.now, "seed.example", 8338, &[remote.ip()]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let actions = lab.actions();
+        let dialled = actions.iter().find_map(|action| match action {
+            Action::Dial { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        lab.core.handle_closed(lab.now, dialled.expect("the seed is dialled"), refused, None);
+        told.extend(lab.unreached());
+        lab.now = lab.now + Duration::from_secs(3600);
+        lab.core.handle_timeout(lab.now);
+    }
+    assert_eq!(told, [("seed.example:8338".to_owned(), refused)]);
+}
+
+#[test]
+fn strangers_and_ordinary_ends_are_not_told_and_a_success_starts_anew() {
+    let mut lab = Lab::new(|_| {});
+    let tls = CloseReason::Handshake(HandshakeFailure::Tls);
+    let stranger = lab.core.handle_accept(NOW, SocketAddr::from(([8, 8, 8, 8], 50_000))).unwrap();
+    lab.core.handle_closed(NOW, stranger, tls, None);
+    for ordinary in [CloseReason::Remote(CloseCode::Full), CloseReason::Local(CloseCode::Shutdown)] {
+        let dialled = lab.dial(2);
+        lab.core.handle_closed(NOW, dialled, ordinary, None);
+    }
+    assert_eq!(lab.unreached(), []);
+    let genesis = CloseReason::Remote(CloseCode::Genesis);
+    let mut told = || {
+        let dialled = lab.dial(2);
+        lab.core.handle_closed(NOW, dialled, genesis, None);
+        let told = lab.unreached().len();
+        let had = lab.dial(2);
+        lab.greet(had, 2);
+        lab.core.handle_closed(NOW, had, CloseReason::Ended, None);
+        told
+    };
+    assert_eq!((told(), told()), (1, 1));
 }
 
 #[test]
