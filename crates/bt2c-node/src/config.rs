@@ -5,6 +5,7 @@
 
 mod duration;
 mod file;
+mod key_source;
 mod keys;
 mod layers;
 mod nearest;
@@ -13,6 +14,7 @@ mod print;
 mod value;
 
 pub use duration::{DurationError, format_duration, humane_duration, parse_duration};
+pub use key_source::{KeyNumberError, KeySource, KeySourceError};
 pub use layers::{ConfigError, Layers, Origin};
 pub use node_config::{ApiAddr, ApiAddrError, Contradiction, LogFormat, LogFormatError, NodeConfig};
 pub use print::default_file;

@@ -12,6 +12,7 @@ fn bad_usage_ends_with_two_and_help_with_zero() {
         &["run", "--network", "moonnet"],
         &["run", "--listen", "nowhere"],
         &["run", "--key", "x.pem"],
+        &["run", "--produce", "--key", "devnet:5"],
         &["devnet", "--block-time", "500ms"],
         &["ban", "not-a-subject"],
         &["tx", "send", "--amount", "1"],
@@ -165,4 +166,28 @@ fn errors_tell_each_cause_once() {
         parts.dedup();
         assert_eq!(parts.len(), all, "something is told twice: {line}");
     }
+}
+
+#[test]
+fn keys_that_others_can_read_and_published_keys_elsewhere_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    bt2c_in(&home, &["id"]).ok();
+    let key = dir.path().join("key.pem");
+    std::fs::copy(home.join("identity.key"), &key).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let run = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "off", "--produce", "--key"];
+    let line = bt2c_in(&home, &[&run[..], &[key.to_str().unwrap()]].concat()).failed();
+    assert!(line.contains("key.pem") && line.contains("chmod 600"), "{line}");
+
+    let (public, genesis) = (dir.path().join("a.pub"), dir.path().join("genesis.json"));
+    std::fs::write(&public, bt2c_in(&home, &["id", "--public-key"]).ok()).unwrap();
+    let new = ["genesis", "new", "--network", "testnet", "--validator", public.to_str().unwrap(), "--out"];
+    bt2c(&[&new[..], &[genesis.to_str().unwrap()]].concat()).ok();
+    let run = ["run", "--listen", "127.0.0.1:0", "--api", "off", "--produce", "--key", "devnet:1", "--genesis"];
+    let other = dir.path().join("other");
+    let line = bt2c_in(&other, &[&run[..], &[genesis.to_str().unwrap()]].concat()).failed();
+    assert!(line.contains("published") && line.contains("testnet"), "{line}");
 }

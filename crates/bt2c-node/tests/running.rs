@@ -84,7 +84,9 @@ fn a_transaction_goes_from_the_command_line_into_the_pool() {
     let to = bt2c_in(dir.path(), &["id", "--json"]).json()["address"].as_str().unwrap().to_owned();
     let sent = bt2c_in(dir.path(), &["tx", "send", "--to", &to, "--amount", "5", "--json"]).json();
     assert_eq!(sent["hash"].as_str().unwrap().len(), 64);
-    assert_eq!(node.get("/status")["pending_transactions"], 1);
+    let published = ["tx", "send", "--to", &to, "--amount", "5", "--key", "devnet:1"];
+    assert!(bt2c_in(dir.path(), &published).ok().starts_with("sent "));
+    assert_eq!(node.get("/status")["pending_transactions"], 2);
     let file = dir.path().join("tx.json");
     std::fs::write(&file, "{}").unwrap();
     let line = bt2c_in(dir.path(), &["tx", "submit", file.to_str().unwrap()]).failed();

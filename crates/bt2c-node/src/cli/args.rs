@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bt2c_proto::{Network, NodeId, PeerAddr};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ApiAddr, LogFormat, parse_duration};
+use crate::config::{ApiAddr, KeySource, LogFormat, parse_duration};
 
 pub(crate) use offline::{
     ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, ConfigCommand, GenesisCommand,
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Devnet(DevnetArgs),
     /// Run a node until it is told to stop
     #[command(
-        after_help = "Example:\n  bt2c-node run --network devnet\n  bt2c-node run --network devnet --data-dir ./second --listen 127.0.0.1:0 --api off --connect 127.0.0.1:8336"
+        after_help = "Example:\n  bt2c-node run --network devnet --produce --key devnet:1\n  bt2c-node run --network devnet --data-dir ./second --listen 127.0.0.1:0 --api off --connect 127.0.0.1:8336"
     )]
     Run(Box<RunArgs>),
     /// Show this node's identity; make one if there is none
@@ -167,9 +167,10 @@ pub(crate) struct RunArgs {
     /// Propose blocks in the slots of the key
     #[arg(long)]
     pub(crate) produce: bool,
-    /// The validator's private key, PKCS#8 PEM [default: the node's identity]
-    #[arg(long, value_name = "FILE", requires = "produce")]
-    pub(crate) key: Option<PathBuf>,
+    /// The validator's private key, PKCS#8 PEM; on the devnet also devnet:1 to devnet:4, the published keys
+    /// [default: the node's identity]
+    #[arg(long, value_name = "FILE|devnet:N", requires = "produce")]
+    pub(crate) key: Option<KeySource>,
     /// How to write logs: text or json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,

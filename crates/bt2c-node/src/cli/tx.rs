@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bt2c_p2p::env::{Clock, RealClock};
 use bt2c_proto::{Transaction, limits::MAX_INTEGER};
-use bt2c_security::{CertificateManager, Identity};
+use bt2c_security::CertificateManager;
 use bt2c_sync::signed_transaction;
 
 use super::{
@@ -34,15 +34,15 @@ pub(super) fn tx(command: TxCommand) -> Result<()> {
 
 fn send(args: &TxSendArgs) -> Result<()> {
     let client = Client::find(&args.query.target)?;
+    let status: StatusView = client.get("/status")?;
     let identity = match &args.key {
-        Some(path) => read_key(path)?,
+        Some(key) => key.read(status.network)?,
         None => CertificateManager::new(client.home())
             .load()
             .context("no key to sign with (give one with --key FILE)")?
             .identity()
             .clone(),
     };
-    let status: StatusView = client.get("/status")?;
     let nonce = u64::from_be_bytes(random::bytes()?) & MAX_INTEGER;
     let now = RealClock::new().now().as_secs();
     let (to, amount, fee) = (args.to, args.amount, args.fee);
@@ -67,11 +67,4 @@ fn submit(args: &TxSubmitArgs) -> Result<()> {
 fn post(client: &Client, transaction: &Transaction, json: bool) -> Result<()> {
     let view: TransactionView = client.post("/transactions", transaction)?;
     if json { output::json(&view) } else { output::line(format_args!("sent {}", view.hash)) }
-}
-
-/// A private key in PKCS#8 PEM.
-pub(super) fn read_key(path: &Path) -> Result<Identity> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read key {}", path.display()))?;
-    Identity::from_pem(&text)
-        .map_err(|error| anyhow!("key {}: {error}; it takes RSA, PKCS#8 PEM", path.display()))
 }

@@ -7,7 +7,7 @@ use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
 use bt2c_proto::{BlockHash, Network, NodeId};
 use bt2c_sync::{SyncConfig, SyncConfigError};
 
-use super::value::TextSetting;
+use super::{key_source::KeySource, value::TextSetting};
 
 /// How a node behaves. [`Default`] is the testnet with every number of the reference.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct NodeConfig {
     /// Whether to propose blocks.
     pub produce: bool,
     /// The validator's private key; none: the node's identity.
-    pub key: Option<PathBuf>,
+    pub key: Option<KeySource>,
     /// Where the control API is served. Default 127.0.0.1:26660.
     pub api: ApiAddr,
     /// Connections to the control API at once. Default 64: a status page uses two, a script one.

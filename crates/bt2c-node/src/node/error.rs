@@ -1,11 +1,15 @@
 //! Why a node did not start.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr};
 
 use bt2c_security::{IdentityFileError, IssueError, KeyError};
 use bt2c_sync::{ScheduleError, StoreError};
 
-use crate::{config::Contradiction, genesis::GenesisFileError, home::HomeError};
+use crate::{
+    config::{Contradiction, KeySourceError},
+    genesis::GenesisFileError,
+    home::HomeError,
+};
 
 /// Why a node did not start; nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
@@ -35,27 +39,13 @@ pub enum StartError {
     /// No certificate could be made.
     #[error("no certificate: {0}")]
     Certificate(#[from] IssueError),
-    /// The validator's key cannot be read.
-    #[error("validator key {}: {source}", path.display())]
-    ProducerFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The validator's key is none.
-    #[error("validator key {}: {source}; it takes RSA, PKCS#8 PEM", path.display())]
-    ProducerKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: KeyError,
-    },
+    /// There is no key to propose with.
+    #[error("cannot propose blocks: {0}")]
+    Producer(#[from] KeySourceError),
     /// The key to produce with is no validator's.
     #[error(
-        "{0} is no validator of this genesis, so it can propose nothing: check --key, or run without --produce"
+        "{0} is no validator of this genesis, so it can propose nothing: check --key (on the devnet: --key devnet:1 to \
+         devnet:4), or run without --produce"
     )]
     NotAValidator(bt2c_proto::Address),
     /// The chain cannot be opened.

@@ -1,6 +1,6 @@
 //! Opening what a node has on disk: directory, identity, validator key, chain. Slow, so it happens off the reactor.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use bt2c_p2p::Env;
 use bt2c_proto::Genesis;
@@ -57,7 +57,7 @@ impl Opening {
             (Some(validator), ..) => validator.clone(),
             (None, false, _) => return Ok(None),
             (None, true, None) => credentials.identity().clone(),
-            (None, true, Some(path)) => read_key(path.clone())?,
+            (None, true, Some(key)) => key.read(self.genesis.network())?,
         };
         let address = validator.address();
         if self.genesis.validators().iter().any(|entry| entry.address() == address) {
@@ -79,13 +79,6 @@ impl Opening {
                 Ok(Arc::new(store))
             }
         }
-    }
-}
-
-fn read_key(path: PathBuf) -> Result<Identity, StartError> {
-    match fs::read_to_string(&path) {
-        Ok(text) => Identity::from_pem(&text).map_err(|source| StartError::ProducerKey { path, source }),
-        Err(source) => Err(StartError::ProducerFile { path, source }),
     }
 }
 

@@ -7,7 +7,7 @@ use bt2c_security::Subject;
 use clap::{Args, Subcommand};
 
 use super::HomeArgs;
-use crate::config::parse_duration;
+use crate::config::{KeySource, parse_duration};
 
 /// How a running node is found.
 #[derive(Debug, Args)]
@@ -108,9 +108,10 @@ pub(crate) struct TxSendArgs {
     /// Fee in sa2shi; the higher, the sooner it is picked
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=bt2c_proto::limits::MAX_INTEGER))]
     pub(crate) fee: u64,
-    /// The payer's private key, PKCS#8 PEM [default: the node's identity]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
+    /// The payer's private key, PKCS#8 PEM; on the devnet also devnet:1 to devnet:4, the published keys
+    /// [default: the node's identity]
+    #[arg(long, value_name = "FILE|devnet:N")]
+    pub(crate) key: Option<KeySource>,
     #[command(flatten)]
     pub(crate) query: QueryArgs,
 }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use bt2c_proto::{Network, NodeId, PeerAddr};
 
 use super::{Section, key};
-use crate::config::node_config::{ApiAddr, LogFormat};
+use crate::config::{
+    key_source::KeySource,
+    node_config::{ApiAddr, LogFormat},
+};
 
 pub(crate) const NODE: Section = Section {
     title: "Node",
@@ -31,8 +34,9 @@ pub(crate) const NODE: Section = Section {
              None: the node learns only from those who dial it. A single one can show a newcomer a false network."),
         key!(produce, produce: bool, "true or false",
             "Whether to propose blocks in the slots of `key`. Two running nodes with the same key prove equivocation."),
-        key!(key, key: Option<PathBuf>, "path",
-            "The validator's private key, PKCS#8 PEM. Empty: the node's own identity."),
+        key!(key, key: Option<KeySource>, "path, or devnet:1 to devnet:4",
+            "The validator's private key: PKCS#8 PEM in a file that its owner alone can read, or on the devnet one of the \
+             published keys. Empty: the node's own identity."),
     ],
 };
 
