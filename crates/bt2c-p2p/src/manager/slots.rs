@@ -100,8 +100,8 @@ impl Core {
             return Err(CloseReason::Local(CloseCode::SelfConnection));
         }
         let ip = remote.ip();
-        let banned = self.security.is_banned(now, ip).is_some()
-            || self.security.is_peer_banned(now, &parsed.peer_id).is_some();
+        // An identity that is banned is told so when its hello is in.
+        let banned = self.security.is_banned(now, ip).is_some();
         if banned && !self.security.is_allowed(ip, Some(&parsed.peer_id)) {
             return Err(CloseReason::Local(CloseCode::Banned));
         }
@@ -119,9 +119,9 @@ impl Core {
     pub(crate) fn handle_hello(&mut self, now: Time, connection: ConnectionId, hello: Box<Hello>) {
         let Some(conn) = self.connections.get(&connection).filter(|conn| !conn.closing) else { return };
         let State::Secured { peer, label } = &conn.state else { return };
-        let (peer, direction) = (*peer, conn.direction);
+        let (peer, direction, remote) = (*peer, conn.direction, conn.remote);
         let verdict = if label.as_ref() == Some(&hello.node_id) && hello.node_id.may_be_used_by(&peer) {
-            self.judge_hello(direction, peer, &hello)
+            self.judge_hello(now, direction, remote, peer, &hello)
         } else {
             Err(CloseCode::Label)
         };
@@ -138,7 +138,14 @@ impl Core {
         self.settle(now);
     }
 
-    fn judge_hello(&self, direction: Direction, peer: PeerId, hello: &Hello) -> Result<(), CloseCode> {
+    fn judge_hello(
+        &self,
+        now: Time,
+        direction: Direction,
+        remote: Option<SocketAddr>,
+        peer: PeerId,
+        hello: &Hello,
+    ) -> Result<(), CloseCode> {
         if !hello.version.is_compatible_with(Version::CURRENT) {
             return Err(CloseCode::Version);
         }
@@ -147,6 +154,10 @@ impl Core {
         }
         if hello.genesis_hash.is_some_and(|hash| hash != self.local.genesis_hash) {
             return Err(CloseCode::Genesis);
+        }
+        let allowed = remote.is_some_and(|addr| self.security.is_allowed(addr.ip(), Some(&peer)));
+        if !allowed && self.security.is_peer_banned(now, &peer).is_some() {
+            return Err(CloseCode::Banned);
         }
         let outbound = self
             .connections

@@ -107,9 +107,7 @@ async fn the_banned_are_let_in_nowhere_and_connected_ones_are_told() {
     let told = within(5, connected.rest()).await;
     assert_eq!((told[0].0.as_str(), &told[0].1["code"]), ("disconnect", &json!("banned")));
 
-    assert_eq!(say(&world, &node, true, &|_| {}).await, [], "it is closed on before any hello");
-    let reason = CloseReason::Local(CloseCode::Banned);
-    until(5, async || node.handle.metrics().closed_for(reason), |count| *count == 2).await;
+    assert_refusal(&world, &node, CloseCode::Banned, &|_| {}).await;
 
     node.handle.ban(Subject::of_ip(ip(200)), None, "test".to_owned()).await.unwrap();
     let mut stream = {

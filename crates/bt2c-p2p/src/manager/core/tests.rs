@@ -368,7 +368,12 @@ fn a_ban_closes_what_it_matches_and_keeps_the_identity_out_from_elsewhere() {
     assert!(lab.actions().iter().any(closes));
     let remote = SocketAddr::from(([9, 9, 9, 9], 50_000));
     let again = lab.core.handle_accept(NOW, remote).unwrap();
-    assert_eq!(lab.secure(again, remote, 2), Err(CloseReason::Local(CloseCode::Banned)));
+    lab.secure(again, remote, 2).unwrap();
+    assert!(refuses(&lab.greet(again, 2), again, CloseCode::Banned), "it is told when its hello is in");
+    lab.core.parts().0.allow(Subject::of_ip(remote.ip()));
+    let allowed = lab.core.handle_accept(NOW, remote).unwrap();
+    lab.secure(allowed, remote, 2).unwrap();
+    assert!(admits(&lab.greet(allowed, 2), allowed), "the allow-list goes before bans");
 }
 
 #[test]
