@@ -54,6 +54,54 @@ impl HandshakeFailure {
     }
 }
 
+/// Why the manager refuses a hello: a `disconnect` code, and a text for whoever reads the other side's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// `node_id` is not the certificate's label.
+    ForeignLabel,
+    /// `node_id` is 40 hex digits of another PeerId.
+    StolenLabel,
+    /// Another major version.
+    Version,
+    /// Another network.
+    Network,
+    /// Another genesis.
+    Genesis,
+    /// The identity is banned.
+    Banned,
+    /// No slot is free.
+    Full,
+    /// Another connection between the same two nodes stays.
+    Replaced,
+}
+
+impl Refusal {
+    pub(crate) const fn code(self) -> CloseCode {
+        match self {
+            Self::ForeignLabel | Self::StolenLabel => CloseCode::Label,
+            Self::Version => CloseCode::Version,
+            Self::Network => CloseCode::Network,
+            Self::Genesis => CloseCode::Genesis,
+            Self::Banned => CloseCode::Banned,
+            Self::Full => CloseCode::Full,
+            Self::Replaced => CloseCode::Replaced,
+        }
+    }
+
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::ForeignLabel => "node_id is not the label in the certificate",
+            Self::StolenLabel => "node_id is the start of another identity",
+            Self::Version => "the major version differs",
+            Self::Network => "the network differs",
+            Self::Genesis => "the genesis differs",
+            Self::Banned => "the identity is banned",
+            Self::Full => "no slot is free",
+            Self::Replaced => "another connection between the same nodes stays",
+        }
+    }
+}
+
 impl CloseReason {
     /// Whether it gave way to another connection between the same two nodes.
     pub(crate) const fn is_replaced(self) -> bool {

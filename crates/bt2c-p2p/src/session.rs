@@ -21,7 +21,7 @@ use crate::{
     manager::ingress::Routes,
     metrics::Metrics,
     peer::{ConnectionId, LinkStats, Peer},
-    reason::CloseReason,
+    reason::{CloseReason, Refusal},
 };
 
 /// What a connection's task tells the manager.
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// The hello is accepted.
     Admit(Peer),
     /// The hello is refused.
-    Refuse(CloseCode),
+    Refuse(Refusal),
     /// Find out whether the peer is there.
     Probe,
     /// Close the connection.

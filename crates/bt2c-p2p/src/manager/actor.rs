@@ -224,7 +224,7 @@ impl Actor {
                 self.spawn(connection, Origin::Dial(addr), known, Direction::Outbound);
             }
             Action::Admit { connection, peer, hello } => self.admit(connection, peer, *hello),
-            Action::Refuse { connection, code } => self.command(connection, Command::Refuse(code)),
+            Action::Refuse { connection, refusal } => self.command(connection, Command::Refuse(refusal)),
             Action::Close { connection, code } => self.command(connection, Command::Close(code)),
             Action::Probe { connection } => self.command(connection, Command::Probe),
             Action::Send { connection, message } => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     peer::{ConnectionId, Direction},
-    reason::CloseReason,
+    reason::{CloseReason, Refusal},
 };
 
 /// Beyond the wait that the ping limit may ask for, how long a probe may take at most, whatever the session says: a
@@ -57,7 +57,7 @@ impl Core {
             // One that is held loses against the newcomer as it would have against the incumbent.
             if let Some(held) = self.contests.0.remove(&peer) {
                 self.actions
-                    .push_back(Action::Refuse { connection: held.newcomer, code: CloseCode::Replaced });
+                    .push_back(Action::Refuse { connection: held.newcomer, refusal: Refusal::Replaced });
             }
             self.retire(now, incumbent, CloseCode::Replaced);
             self.admit(now, newcomer, peer, hello);
@@ -80,7 +80,7 @@ impl Core {
         if let Some((&peer, &Contest { newcomer, .. })) = found {
             if alive {
                 self.contests.0.remove(&peer);
-                self.actions.push_back(Action::Refuse { connection: newcomer, code: CloseCode::Replaced });
+                self.actions.push_back(Action::Refuse { connection: newcomer, refusal: Refusal::Replaced });
             } else {
                 self.end_ghost(now, incumbent);
             }

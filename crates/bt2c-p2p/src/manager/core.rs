@@ -31,7 +31,7 @@ use crate::{
     config::P2PConfig,
     local::Local,
     peer::{ConnectionId, Direction},
-    reason::CloseReason,
+    reason::{CloseReason, Refusal},
 };
 
 /// What the shell is to do.
@@ -42,7 +42,7 @@ pub(crate) enum Action {
     /// Both hellos are good: the peer is up.
     Admit { connection: ConnectionId, peer: PeerId, hello: Box<Hello> },
     /// Answer a hello with a refusal.
-    Refuse { connection: ConnectionId, code: CloseCode },
+    Refuse { connection: ConnectionId, refusal: Refusal },
     /// Close a connection, whatever its state.
     Close { connection: ConnectionId, code: CloseCode },
     /// Find out whether the peer is there.

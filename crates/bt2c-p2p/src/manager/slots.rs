@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::P2PConfig,
     peer::{ConnectionId, Direction},
-    reason::{CloseReason, HandshakeFailure},
+    reason::{CloseReason, HandshakeFailure, Refusal},
     session::Consent,
 };
 
@@ -120,14 +120,16 @@ impl Core {
         let Some(conn) = self.connections.get(&connection).filter(|conn| !conn.closing) else { return };
         let State::Secured { peer, label } = &conn.state else { return };
         let (peer, direction, remote) = (*peer, conn.direction, conn.remote);
-        let verdict = if label.as_ref() == Some(&hello.node_id) && hello.node_id.may_be_used_by(&peer) {
-            self.judge_hello(now, direction, remote, peer, &hello)
+        let verdict = if !hello.node_id.may_be_used_by(&peer) {
+            Err(Refusal::StolenLabel)
+        } else if label.as_ref() != Some(&hello.node_id) {
+            Err(Refusal::ForeignLabel)
         } else {
-            Err(CloseCode::Label)
+            self.judge_hello(now, direction, remote, peer, &hello)
         };
         let feeler = conn.is_feeler();
         match (verdict, self.peers.get(&peer)) {
-            (Err(code), _) => self.actions.push_back(Action::Refuse { connection, code }),
+            (Err(refusal), _) => self.actions.push_back(Action::Refuse { connection, refusal }),
             (Ok(()), _) if feeler => {
                 self.met.get_or_insert(peer, || None);
                 self.close(connection, CloseCode::Pruned);
@@ -145,19 +147,19 @@ impl Core {
         remote: Option<SocketAddr>,
         peer: PeerId,
         hello: &Hello,
-    ) -> Result<(), CloseCode> {
+    ) -> Result<(), Refusal> {
         if !hello.version.is_compatible_with(Version::CURRENT) {
-            return Err(CloseCode::Version);
+            return Err(Refusal::Version);
         }
         if hello.network.as_ref().is_some_and(|name| name.as_str() != self.local.network.name()) {
-            return Err(CloseCode::Network);
+            return Err(Refusal::Network);
         }
         if hello.genesis_hash.is_some_and(|hash| hash != self.local.genesis_hash) {
-            return Err(CloseCode::Genesis);
+            return Err(Refusal::Genesis);
         }
         let allowed = remote.is_some_and(|addr| self.security.is_allowed(addr.ip(), Some(&peer)));
         if !allowed && self.security.is_peer_banned(now, &peer).is_some() {
-            return Err(CloseCode::Banned);
+            return Err(Refusal::Banned);
         }
         let outbound = self
             .connections
@@ -174,7 +176,7 @@ impl Core {
         };
         let is_new = !self.peers.contains_key(&peer);
         let limit = most - reserved;
-        if is_new && self.peers.len() >= limit { Err(CloseCode::Full) } else { Ok(()) }
+        if is_new && self.peers.len() >= limit { Err(Refusal::Full) } else { Ok(()) }
     }
 
     pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, peer: PeerId, hello: Box<Hello>) {

@@ -103,7 +103,8 @@ impl Workshop {
             biased;
             () = shutdown.cancelled() => return Err(closed(CloseCode::Shutdown)),
             command = link.commands.recv() => return Err(closed(match command {
-                Some(Command::Close(code) | Command::Refuse(code)) => code,
+                Some(Command::Close(code)) => code,
+                Some(Command::Refuse(refusal)) => refusal.code(),
                 Some(Command::Admit(_) | Command::Probe) | None => CloseCode::Shutdown,
             })),
             () = out_of_time => return Err(HandshakeFailure::Timeout.into()),

@@ -262,7 +262,7 @@ impl Session {
                 self.peer = Some(peer);
                 self.core.handle_verdict(now, Ok(()), tip);
             }
-            Command::Refuse(code) => self.core.handle_verdict(now, Err(code), tip),
+            Command::Refuse(refusal) => self.core.handle_verdict(now, Err(refusal), tip),
             Command::Probe => self.core.handle_probe(now),
             Command::Close(code) => self.core.close(now, code, "closed by the manager"),
         }

@@ -24,19 +24,26 @@ async fn say(
     within(20, peer.rest()).await
 }
 
-async fn assert_refused(code: CloseCode, change: impl Fn(&mut Value)) {
+async fn assert_refused(code: CloseCode, text: &str, change: impl Fn(&mut Value)) {
     let world = World::new(10);
     let node = world.node(1).await;
-    assert_refusal(&world, &node, code, &change).await;
+    assert_refusal(&world, &node, code, text, &change).await;
     assert!(node.handle.bans().await.is_empty());
 }
 
-async fn assert_refusal(world: &World, node: &Node, code: CloseCode, change: &dyn Fn(&mut Value)) {
+async fn assert_refusal(
+    world: &World,
+    node: &Node,
+    code: CloseCode,
+    text: &str,
+    change: &dyn Fn(&mut Value),
+) {
     let reason = CloseReason::Local(code);
     let before = node.handle.metrics().closed_for(reason);
     let told = say(world, node, true, change).await;
     assert_eq!(told.len(), 1, "nothing but the refusal: {told:?}");
     assert_eq!((told[0].0.as_str(), &told[0].1["code"]), ("disconnect", &json!(code.name())));
+    assert_eq!(told[0].1["reason"], json!(text), "and why");
     assert_eq!(say(world, node, false, change).await, [], "a base peer is told nothing");
     until(5, async || node.handle.metrics().closed_for(reason), |count| *count == before + 2).await;
     assert!(node.peers().await.iter().all(|info| info.peer.id() != credentials(3).peer_id()));
@@ -44,9 +51,16 @@ async fn assert_refusal(world: &World, node: &Node, code: CloseCode, change: &dy
 
 #[tokio::test(start_paused = true)]
 async fn another_network_genesis_or_version_is_refused_by_name() {
-    assert_refused(CloseCode::Network, |hello| hello["network"] = json!("mainnet")).await;
-    assert_refused(CloseCode::Genesis, |hello| hello["genesis_hash"] = json!("0".repeat(64))).await;
-    assert_refused(CloseCode::Version, |hello| hello["version"] = json!("2.0.0")).await;
+    assert_refused(CloseCode::Network, "the network differs", |hello| hello["network"] = json!("mainnet"))
+        .await;
+    assert_refused(CloseCode::Genesis, "the genesis differs", |hello| {
+        hello["genesis_hash"] = json!("0".repeat(64))
+    })
+    .await;
+    assert_refused(CloseCode::Version, "the major version differs", |hello| {
+        hello["version"] = json!("2.0.0")
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +70,7 @@ async fn a_full_node_says_so_and_knows_its_peers_when_they_come_back() {
     let node = world.node_with(1, ip(1), MemoryDisk::new(), full).await;
     let other = world.node(2).await;
     other.handle.connect_to_peer(node.addr.into()).await.unwrap();
-    assert_refusal(&world, &node, CloseCode::Full, &|_| {}).await;
+    assert_refusal(&world, &node, CloseCode::Full, "no slot is free", &|_| {}).await;
     let mut again = RawPeer::dial(&world.net, ip(2), &credentials(2), node.addr).await;
     again.greet(true).await;
     assert_eq!(node.peers().await.len(), 1);
@@ -78,6 +92,7 @@ async fn a_label_that_is_not_the_certificates_is_refused_and_five_times_banned()
     };
     let told = relabelled(true).await;
     assert_eq!(told[0].1["code"], json!("label"));
+    assert_eq!(told[0].1["reason"], json!("node_id is the start of another identity"));
     for _ in 0..4 {
         assert!(relabelled(false).await.is_empty());
     }
@@ -107,7 +122,7 @@ async fn the_banned_are_let_in_nowhere_and_connected_ones_are_told() {
     let told = within(5, connected.rest()).await;
     assert_eq!((told[0].0.as_str(), &told[0].1["code"]), ("disconnect", &json!("banned")));
 
-    assert_refusal(&world, &node, CloseCode::Banned, &|_| {}).await;
+    assert_refusal(&world, &node, CloseCode::Banned, "the identity is banned", &|_| {}).await;
 
     node.handle.ban(Subject::of_ip(ip(200)), None, "test".to_owned()).await.unwrap();
     let mut stream = {

@@ -105,7 +105,7 @@ impl Lab {
         change(&mut hello);
         self.core.handle_hello(self.now, connection, hello);
         let code = self.actions().into_iter().find_map(|action| match action {
-            Action::Refuse { code, .. } => Some(code),
+            Action::Refuse { refusal, .. } => Some(refusal.code()),
             _ => None,
         });
         let reason = CloseReason::Local(code.unwrap_or(CloseCode::Shutdown));
@@ -130,7 +130,7 @@ fn admits(actions: &[Action], connection: ConnectionId) -> bool {
 }
 
 fn refuses(actions: &[Action], connection: ConnectionId, with: CloseCode) -> bool {
-    let refuses = |action: &Action| matches!(action, Action::Refuse { connection: id, code } if *id == connection && *code == with);
+    let refuses = |action: &Action| matches!(action, Action::Refuse { connection: id, refusal } if *id == connection && refusal.code() == with);
     actions.iter().any(refuses)
 }
 

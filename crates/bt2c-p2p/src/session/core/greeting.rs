@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use bt2c_proto::{CloseCode, Envelope, Message, Time};
+use bt2c_proto::{Envelope, Message, Time};
 
 use super::{Action, Phase, SessionCore};
-use crate::{config::Tip, peer::Direction, reason::CloseReason};
+use crate::{
+    config::Tip,
+    peer::Direction,
+    reason::{CloseReason, Refusal},
+};
 
 /// What a verdict may take beyond the wait for a ping to an incumbent; the manager gives it sooner.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +42,7 @@ impl SessionCore {
     }
 
     /// The manager judged the hello.
-    pub(crate) fn handle_verdict(&mut self, now: Time, verdict: Result<(), CloseCode>, tip: Tip) {
+    pub(crate) fn handle_verdict(&mut self, now: Time, verdict: Result<(), Refusal>, tip: Tip) {
         if self.phase != Phase::AwaitVerdict {
             return;
         }
@@ -52,7 +56,7 @@ impl SessionCore {
                 self.idle_at = now + self.config.idle_timeout;
                 self.actions.push_back(Action::RaiseFrameLimit);
             }
-            Err(code) => self.close(now, code, "refused at hello"),
+            Err(refusal) => self.close(now, refusal.code(), refusal.text()),
         }
     }
 
