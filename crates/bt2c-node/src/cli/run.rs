@@ -82,7 +82,7 @@ fn tell_start(node: &P2PNode) {
         peer_id = %local.peer_id,
         p2p = %listen.join(","),
         %api,
-        height = %tip.height,
+        height = tip.height.get(),
         "listening"
     );
 }

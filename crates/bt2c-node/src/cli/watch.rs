@@ -67,15 +67,11 @@ impl Watch {
                 tracing::debug!(peer = %down.peer.peer_id.short(), addr = %down.peer.addr, reason = %down.reason, "peer down");
             }
             NodeEvent::Block(block) => self.block(block),
-            NodeEvent::Reorganisation(change) => {
-                tracing::warn!(height = %change.height, fork = %change.fork_height, reverted = change.reverted, "reorganisation");
-            }
             NodeEvent::Transaction(transaction) => {
                 tracing::debug!(hash = %transaction.hash.short(), "transaction")
             }
-            NodeEvent::Ban(ban) => {
-                tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, "banned");
-            }
+            // The layers below tell of these themselves, with more detail.
+            NodeEvent::Ban(_) | NodeEvent::Reorganisation(_) => {}
             NodeEvent::Unban(unban) => tracing::info!(subject = %unban.subject, "ban ended"),
             NodeEvent::Sync(progress) => self.progress(progress),
             NodeEvent::Warning(warning) => {
@@ -109,9 +105,10 @@ impl Watch {
         self.blocks.told_at = self.node.now();
         let count = std::mem::take(&mut self.blocks.count);
         if let Some(BlockAdded { height, hash, transactions, .. }) = self.blocks.last.take() {
+            let height = height.get();
             match count {
-                1 => tracing::info!(%height, hash = %hash.short(), txs = transactions, "block"),
-                _ => tracing::info!(%height, hash = %hash.short(), count, "blocks"),
+                1 => tracing::info!(height, hash = %hash.short(), txs = transactions, "block"),
+                _ => tracing::info!(height, hash = %hash.short(), count, "blocks"),
             }
         }
     }
@@ -120,7 +117,7 @@ impl Watch {
         self.tell_blocks();
         if progress.height >= progress.target_height {
             self.progress = None;
-            tracing::info!(height = %progress.height, "synced");
+            tracing::info!(height = progress.height.get(), "synced");
             self.bar.finish_and_clear();
         } else if self.bar.is_hidden() {
             self.log_progress(progress);
@@ -136,17 +133,18 @@ impl Watch {
     }
 
     fn log_progress(&mut self, progress: &SyncProgress) {
-        let (now, SyncProgress { height, target_height, .. }) = (self.node.now(), progress);
+        let now = self.node.now();
+        let (height, target) = (progress.height.get(), progress.target_height.get());
         match self.progress {
-            None => tracing::info!(%height, target = %target_height, "syncing"),
+            None => tracing::info!(height, target, "syncing"),
             Some((told_at, told)) if now >= told_at + PROGRESS_LOG_INTERVAL => {
                 let seconds = now.since(told_at).as_secs().max(1);
-                let blocks_per_s = height.get().saturating_sub(told.get()) / seconds;
-                tracing::info!(%height, target = %target_height, blocks_per_s, "syncing");
+                let blocks_per_s = height.saturating_sub(told.get()) / seconds;
+                tracing::info!(height, target, blocks_per_s, "syncing");
             }
             Some(_) => return,
         }
-        self.progress = Some((now, *height));
+        self.progress = Some((now, progress.height));
     }
 }
 

@@ -78,8 +78,8 @@ impl Producer {
         let block = self.seal(template, timestamp).await;
         let height = block.height();
         match self.node.broadcast_block(block).await {
-            Ok(()) => tracing::debug!(slot, %height, "block proposed"),
-            Err(error) => tracing::warn!(slot, %height, %error, "own block was not taken"),
+            Ok(()) => tracing::debug!(slot, height = height.get(), "block proposed"),
+            Err(error) => tracing::warn!(slot, height = height.get(), %error, "own block was not taken"),
         }
     }
 
