@@ -8,6 +8,7 @@ use axum::{
 };
 use bt2c_p2p::PeerInfo;
 use bt2c_proto::{BlockHash, Height, limits::MAX_INTEGER};
+use bt2c_sync::StoreError;
 
 use super::{
     ApiError, State,
@@ -49,9 +50,15 @@ pub(super) async fn block(
         }
     };
     let bytes = found
-        .map_err(|error| ApiError::internal(error.to_string()))?
+        .map_err(|error| unreadable(&id, &error))?
         .ok_or_else(|| ApiError::not_found("no such block on this node"))?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// The chain on disk cannot be read, which is for the operator more than for whoever asked.
+fn unreadable(id: &str, error: &StoreError) -> ApiError {
+    tracing::error!(block = %id, %error, "a block cannot be read; stop the node and run `bt2c-node chain verify`");
+    ApiError::internal(error.to_string())
 }
 
 /// `GET /metrics`.
