@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use super::output::colours;
+use super::output::{colours, visible};
 use crate::config::LogFormat;
 
 /// Sets up the process's logs; lines appear above `bar`.
@@ -59,7 +59,8 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.text);
         // Without standard error there is nobody to tell.
-        self.bar.suspend(|| drop(io::stderr().write_all(&self.text)));
+        self.bar.suspend(|| drop(io::stderr().write_all(visible(&text).as_bytes())));
     }
 }

@@ -1,6 +1,7 @@
 //! How results are shown: JSON for programs, aligned tables for people, colours on terminals only.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, IsTerminal, Write},
 };
@@ -21,7 +22,7 @@ pub(crate) fn text(text: &str) -> Result<()> {
 
 /// Prints indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    line(serde_json::to_string_pretty(value)?)
+    line(visible(&serde_json::to_string_pretty(value)?))
 }
 
 fn finish(outcome: io::Result<()>) -> Result<()> {
@@ -29,6 +30,37 @@ fn finish(outcome: io::Result<()>) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Whether a terminal may take a character for a command, or show what follows it in another order: C1 controls and the
+/// directional overrides. C0 controls are not among them, for lines and colours need those; [`cell`] hides them too.
+const fn deceives(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text in which such characters are written as JSON escapes them, so that JSON stays the same JSON.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    escape(text, deceives)
+}
+
+/// One value among others, from whoever it came: no control reaches the terminal, not even a line break.
+fn cell(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c.is_control() || deceives(c))
+}
+
+fn escape(text: &str, hides: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hides) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if hides(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// An error and its causes on one line, each after a colon. A cause that its effect already tells is not told again:
@@ -44,11 +76,12 @@ pub(crate) fn causes(error: &anyhow::Error) -> String {
             text.push_str(&cause);
         }
     }
-    text.replace('\n', " ")
+    cell(&text.replace('\n', " ")).into_owned()
 }
 
 /// A table without lines; the columns named in `right` hold numbers.
 pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let rows = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect::<Vec<_>>());
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -66,7 +99,7 @@ pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) ->
 /// Names and values, one pair a line, the values aligned.
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
-    pairs.iter().map(|(name, value)| format!("{name:width$}{value}\n")).collect()
+    pairs.iter().map(|(name, value)| format!("{name:width$}{}\n", cell(value))).collect()
 }
 
 /// A number in groups of three digits.
@@ -181,6 +214,19 @@ mod tests {
         let told = anyhow::anyhow!("no\nroom").context("file x: no\nroom").context("export");
         assert_eq!(causes(&told), "export: file x: no room");
         assert_eq!(causes(&anyhow::anyhow!("alone")), "alone");
+    }
+
+    #[test]
+    fn what_deceives_a_terminal_is_shown_as_an_escape() {
+        let hostile = "a\u{1b}[2J\u{9b}2J\u{202e}b\u{2066}\nc\u{7f}é";
+        let shown = "a\\u001b[2J\\u009b2J\\u202eb\\u2066\\u000ac\\u007fé";
+        assert_eq!(cell(hostile), shown);
+        assert_eq!(table(&["x"], &[], vec![vec![hostile.to_owned()]]), format!("X\n{shown}\n"));
+        assert_eq!(pairs(&[("x", hostile.to_owned())]), format!("x  {shown}\n"));
+        assert_eq!(causes(&anyhow::anyhow!("\u{9b}\u{1b}c")), "\\u009b\\u001bc");
+        let json = serde_json::to_string(hostile).unwrap();
+        assert!(!visible(&json).contains(|c: char| c.is_control() || deceives(c)));
+        assert_eq!(serde_json::from_str::<String>(&visible(&json)).unwrap(), hostile);
     }
 
     #[test]
