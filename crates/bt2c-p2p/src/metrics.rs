@@ -87,6 +87,11 @@ impl Metrics {
         self.dropped.get_or_create(&CauseLabel { cause: cause.name() }).get()
     }
 
+    /// Offences of one kind that were charged so far.
+    pub fn offences_for(&self, offence: Offence) -> u64 {
+        self.offences.get_or_create(&OffenceLabel { offence: offence.name() }).get()
+    }
+
     pub(crate) fn count_closed(&self, reason: CloseReason) {
         self.closed.get_or_create(&ClosedLabels { by: reason.by(), code: reason.code() }).inc();
     }

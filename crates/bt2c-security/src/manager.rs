@@ -41,6 +41,8 @@ pub enum SecurityAction {
     Banned(Ban),
     /// A ban ended or was lifted.
     Unbanned(Subject),
+    /// Count this offence: it was charged, by whomever it was found.
+    Charged(Offence),
 }
 
 /// What becomes of an inbound connection, before any byte is read.
@@ -196,8 +198,12 @@ impl SecurityManager {
         offence: Offence,
         evidence: &str,
     ) -> Option<Ban> {
+        if self.is_allowed(ip, peer.as_ref()) {
+            return None;
+        }
+        self.actions.push_back(SecurityAction::Charged(offence));
         let points = offence.points();
-        if points == 0 || self.is_allowed(ip, peer.as_ref()) {
+        if points == 0 {
             return None;
         }
         let unit = IpUnit::of(ip);

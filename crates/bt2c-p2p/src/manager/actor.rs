@@ -190,14 +190,12 @@ impl Actor {
             Note::Hello { connection, hello } => self.core.handle_hello(now, connection, hello),
             Note::Message { connection, message } => self.core.handle_message(now, connection, message),
             Note::Report { connection, offence, evidence } => {
-                self.handle.shared.metrics.count_offence(offence);
                 self.core.handle_report(now, connection, offence, &evidence);
             }
             Note::Probed { connection, alive } => self.core.handle_probed(now, connection, alive),
             Note::Idle { connection } => self.core.handle_idle(now, connection),
             Note::Closed { connection, reason, fault } => {
                 self.handle.shared.metrics.count_closed(reason);
-                fault.into_iter().for_each(|offence| self.handle.shared.metrics.count_offence(offence));
                 let peer = self.core.peer_of(connection);
                 self.core.handle_closed(now, connection, reason, fault);
                 self.carry_out_all();
@@ -254,6 +252,7 @@ impl Actor {
                 self.emit(Event::Banned(ban));
             }
             Action::Unbanned(subject) => self.emit(Event::Unbanned(subject)),
+            Action::Charged(offence) => self.handle.shared.metrics.count_offence(offence),
         }
     }
 

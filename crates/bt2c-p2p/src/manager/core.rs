@@ -19,7 +19,7 @@ use std::{
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
 use bt2c_proto::{CloseCode, Hello, Message, PeerAddr, PeerId, Time};
-use bt2c_security::{Ban, SecurityManager, Subject};
+use bt2c_security::{Ban, Offence, SecurityManager, Subject};
 use lru::LruCache;
 
 use super::{
@@ -69,6 +69,8 @@ pub(crate) enum Action {
     Banned(Ban),
     /// Tell everyone.
     Unbanned(Subject),
+    /// Count an offence.
+    Charged(Offence),
 }
 
 /// The files of the manager's state.

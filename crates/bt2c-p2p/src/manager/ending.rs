@@ -35,10 +35,13 @@ impl Core {
             return;
         }
         if let Some(addr) = conn.remote {
-            let fault = fault.or_else(|| fault_in_hello(&conn, reason));
-            fault
-                .into_iter()
-                .for_each(|offence| drop(self.security.record_failed_attempt(now, addr.ip(), offence)));
+            if let Some(offence) = fault {
+                self.count_failed(now, conn.direction, addr, offence);
+                self.security.report(now, addr.ip(), conn.peer(), offence, &reason.to_string());
+            } else if !conn.is_open() && reason == CloseReason::Local(CloseCode::Protocol) {
+                // The violation was charged when it was found.
+                self.count_failed(now, conn.direction, addr, Offence::Protocol);
+            }
         }
         if let Some(named) = conn.named.as_ref().filter(|_| !conn.is_open()) {
             self.tell_unreached(named, reason);
@@ -109,15 +112,5 @@ impl Core {
             }
             _ => {}
         }
-    }
-}
-
-/// What the remote did wrong in a session that ended before its hello was accepted, if it dialled us.
-const fn fault_in_hello(conn: &Conn, reason: CloseReason) -> Option<Offence> {
-    match (conn.direction, reason) {
-        _ if conn.is_open() => None,
-        (Direction::Inbound, CloseReason::Local(CloseCode::Protocol)) => Some(Offence::BadHello),
-        (Direction::Inbound, CloseReason::Local(CloseCode::Label)) => Some(Offence::StolenLabel),
-        _ => None,
     }
 }

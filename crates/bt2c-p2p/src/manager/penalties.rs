@@ -1,6 +1,6 @@
 //! Offences and bans, between the [`SecurityManager`](bt2c_security::SecurityManager) and the connections.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bt2c_proto::{CloseCode, PeerId, Time};
 use bt2c_security::{Ban, Offence, SecurityAction, Subject};
@@ -9,7 +9,10 @@ use super::{
     connection::Conn,
     core::{Action, Core, StateFile},
 };
-use crate::peer::ConnectionId;
+use crate::{
+    peer::{ConnectionId, Direction},
+    reason::Refusal,
+};
 
 impl Core {
     /// A peer did something that has a price.
@@ -24,6 +27,33 @@ impl Core {
         let Some(remote) = conn.remote else { return };
         self.security.report(now, remote.ip(), conn.peer(), offence, evidence);
         self.settle(now);
+    }
+
+    /// A hello bore a label that is not its sender's.
+    pub(super) fn charge_label(&mut self, now: Time, connection: ConnectionId, refusal: Refusal) {
+        let offence = match refusal {
+            Refusal::StolenLabel => Offence::StolenLabel,
+            Refusal::ForeignLabel => Offence::BadHello,
+            _ => return,
+        };
+        let Some(conn) = self.connections.get(&connection) else { return };
+        let Some(remote) = conn.remote else { return };
+        let (peer, direction) = (conn.peer(), conn.direction);
+        self.count_failed(now, direction, remote, offence);
+        self.security.report(now, remote.ip(), peer, offence, refusal.text());
+    }
+
+    /// A connection failed in TLS or hello by the remote's fault. A dial of ours is no attempt of theirs.
+    pub(super) fn count_failed(
+        &mut self,
+        now: Time,
+        direction: Direction,
+        remote: SocketAddr,
+        offence: Offence,
+    ) {
+        if direction == Direction::Inbound {
+            self.security.record_failed_attempt(now, remote.ip(), offence);
+        }
     }
 
     /// A layer above judged what a peer sent; it may have left meanwhile, which saves it nothing.
@@ -63,6 +93,7 @@ impl Core {
     pub(super) fn carry_out_security(&mut self, action: SecurityAction) {
         match action {
             SecurityAction::Persist(bytes) => self.actions.push_back(Action::Persist(StateFile::Bans, bytes)),
+            SecurityAction::Charged(offence) => self.actions.push_back(Action::Charged(offence)),
             SecurityAction::Unbanned(subject) => {
                 if let Subject::Net(net) = &subject {
                     self.discovery.unban_peer(net.addr());

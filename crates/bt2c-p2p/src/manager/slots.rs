@@ -129,7 +129,10 @@ impl Core {
         };
         let feeler = conn.is_feeler();
         match (verdict, self.peers.get(&peer)) {
-            (Err(refusal), _) => self.actions.push_back(Action::Refuse { connection, refusal }),
+            (Err(refusal), _) => {
+                self.actions.push_back(Action::Refuse { connection, refusal });
+                self.charge_label(now, connection, refusal);
+            }
             (Ok(()), _) if feeler => {
                 self.met.get_or_insert(peer, || None);
                 self.close(connection, CloseCode::Pruned);

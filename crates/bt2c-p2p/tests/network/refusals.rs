@@ -2,7 +2,7 @@
 
 use bt2c_p2p::{CloseReason, ConnectError, env::MemoryDisk};
 use bt2c_proto::{CloseCode, PeerId};
-use bt2c_security::Subject;
+use bt2c_security::{Offence, Subject};
 use serde_json::{Value, json};
 
 use crate::{
@@ -100,6 +100,38 @@ async fn a_label_that_is_not_the_certificates_is_refused_and_five_times_banned()
     until(5, async || node.handle.metrics().closed_for(reason), |count| *count == 5).await;
     let banned = until(5, async || node.handle.is_banned(ip(200)).await, Option::is_some).await;
     assert_eq!(banned.unwrap().reason, "failed_attempts");
+    let metrics = node.handle.metrics();
+    let charged = [Offence::StolenLabel, Offence::FailedAttempts, Offence::BadHello, Offence::Protocol];
+    assert_eq!(charged.map(|offence| metrics.offences_for(offence)), [5, 1, 0, 0]);
+    let bans = node.handle.bans().await;
+    assert!(
+        bans.iter().any(|ban| ban.subject == credentials(3).peer_id().into()),
+        "its points ban it: {bans:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_fault_in_hello_is_charged_once_to_identity_and_ip() {
+    let world = World::new(10);
+    let node = world.node(1).await;
+    let metrics = node.handle.metrics();
+    let charged = || [Offence::BadHello, Offence::Protocol].map(|offence| metrics.offences_for(offence));
+    let mut relabelled = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+    relabelled.relabel("another");
+    let hello = relabelled.hello(true);
+    relabelled.send("hello", hello).await;
+    let told = within(20, relabelled.rest()).await;
+    assert_eq!(told[0].1["reason"], json!("node_id is not the label in the certificate"));
+    until(5, async || charged(), |counts| *counts == [1, 0]).await;
+    let mut early = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+    early.send("ping", json!({ "timestamp": 1 })).await;
+    assert_eq!(within(20, early.rest()).await, []);
+    until(5, async || charged(), |counts| *counts == [1, 1]).await;
+    // The points of both stand against the peer that now comes in as it should.
+    let mut good = RawPeer::dial(&world.net, ip(200), &credentials(3), node.addr).await;
+    good.greet(true).await;
+    let peers = until(5, async || node.peers().await, |peers| peers.len() == 1).await;
+    assert_eq!(peers[0].score, -40);
 }
 
 #[tokio::test(start_paused = true)]

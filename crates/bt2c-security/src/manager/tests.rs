@@ -48,9 +48,10 @@ fn one_grave_offence_bans_the_ip_and_the_peer() {
     assert!(manager.is_peer_banned(START, &peer(1)).is_some());
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Banned);
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.2")), Attempt::Admit);
-    let banned = actions(&mut manager);
-    assert_eq!(banned.len(), 2);
-    assert!(banned.iter().all(|action| matches!(action, SecurityAction::Banned(_))));
+    let done = actions(&mut manager);
+    assert_eq!(done.len(), 3);
+    assert_eq!(done[0], SecurityAction::Charged(Offence::InvalidBlock));
+    assert!(done[1..].iter().all(|action| matches!(action, SecurityAction::Banned(_))));
     assert_eq!(manager.is_banned(START + HOUR, ip("192.0.2.1")), None);
 }
 

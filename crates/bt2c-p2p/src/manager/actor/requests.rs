@@ -33,8 +33,7 @@ impl Actor {
                 connection.into_iter().for_each(|connection| self.seen.note(inventory, connection));
             }
             Request::Report { peer, offence, evidence } => {
-                self.handle.shared.metrics.count_offence(offence);
-                self.core.handle_judged(now, peer, offence, &evidence);
+                self.core.handle_judged(now, peer, offence, &evidence)
             }
             Request::Peers { reply } => answer(reply, self.peers(now)),
             Request::Known { reply } => answer(reply, self.core.known()),

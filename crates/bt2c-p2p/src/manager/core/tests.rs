@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bt2c_proto::{BlockHash, Height, Hello, Network, NodeId, Text, Version};
-use bt2c_security::{Credentials, Offence, fixtures};
+use bt2c_security::{Credentials, fixtures};
 
 use super::*;
 use crate::{manager::dialing::Wanted, reason::HandshakeFailure};
