@@ -14,7 +14,7 @@ use anyhow::{Result, bail, ensure};
 
 pub use scenarios::{Play, SCENARIOS};
 pub use trace::Trace;
-pub use world::{BLOCK_TIME, MAX_NODES, Setup, SimNode, World};
+pub use world::{BLOCK_TIME, MAX_NODES, Place, Remains, Setup, SimNode, World};
 
 /// Options of `simulate`.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,8 @@ use rand::RngExt;
 
 use super::{
     Expectation, Scenario,
-    world::{BLOCK_TIME, World},
+    net::Link,
+    world::{BLOCK_TIME, Place, World},
 };
 
 /// A scenario's function.
@@ -28,6 +29,34 @@ pub const SCENARIOS: &[Scenario] = &[
         nodes: (12, 4),
         seconds: (900, 600),
         play: |world| Box::pin(partition(world)),
+    },
+    Scenario {
+        name: "churn",
+        about: "nodes crash, come back and are replaced by new ones; the others do not mind",
+        nodes: (24, 12),
+        seconds: (900, 300),
+        play: |world| Box::pin(churn(world)),
+    },
+    Scenario {
+        name: "crash-restart",
+        about: "every node in turn, proposers too, crashes and starts again on what its disk holds",
+        nodes: (8, 5),
+        seconds: (600, 300),
+        play: |world| Box::pin(crash_restart(world)),
+    },
+    Scenario {
+        name: "slow-links",
+        about: "most nodes are on DSL and mobile links that lose a good part of what they carry",
+        nodes: (20, 5),
+        seconds: (600, 120),
+        play: |world| Box::pin(slow_links(world)),
+    },
+    Scenario {
+        name: "clock-skew",
+        about: "clocks differ by up to a second and a half; one is half a minute behind, one ten minutes ahead",
+        nodes: (12, 7),
+        seconds: (600, 120),
+        play: |world| Box::pin(clock_skew(world)),
     },
 ];
 
@@ -99,6 +128,118 @@ async fn partition(world: &mut World) -> Result<Vec<Expectation>> {
             found: format!("{} reorganisations", world.reorganisations()),
         },
         world.expect_one_tip(blocks_in(third) * 2).await,
+        world.expect_no_bans(),
+    ])
+}
+
+/// Two thirds join at the start. Then, for the whole time, someone who does not propose crashes every twenty seconds;
+/// half of them come back half a minute later, the others are replaced by newcomers while there are any left.
+async fn churn(world: &mut World) -> Result<Vec<Expectation>> {
+    let (nodes, duration) = (world.setup.nodes, world.setup.duration);
+    let mut newcomers = nodes / 3;
+    for _ in newcomers..nodes {
+        world.join().await?;
+    }
+    world.wait(Duration::from_secs(60)).await;
+    let mut crashes = 0;
+    while world.passed() + Duration::from_secs(120) < duration {
+        let position = world.rng.random_range(4..world.nodes.len());
+        let rest = world.crash(position).await;
+        crashes += 1;
+        world.wait(Duration::from_secs(20)).await;
+        if newcomers > 0 && world.rng.random() {
+            newcomers -= 1;
+            world.join().await?;
+        } else {
+            world.wait(Duration::from_secs(10)).await;
+            world.restart(rest).await?;
+        }
+    }
+    world.wait(duration.saturating_sub(world.passed())).await;
+    world.settle().await;
+    Ok(vec![
+        Expectation { name: "nodes came and went", met: crashes > 2, found: format!("{crashes} crashes") },
+        world.expect_peers(3).await,
+        world.expect_one_tip(blocks_in(duration)).await,
+        world.expect_no_bans(),
+    ])
+}
+
+/// One after the other is killed in the midst of its work, is away for a block and a half, and comes back.
+async fn crash_restart(world: &mut World) -> Result<Vec<Expectation>> {
+    for _ in 0..world.setup.nodes {
+        world.join().await?;
+    }
+    world.wait(Duration::from_secs(60)).await;
+    let mut lost = Vec::new();
+    for _ in 0..world.setup.nodes {
+        // A restarted node goes to the end, so the first is always the one whose turn it is.
+        let before = world.nodes[0].node.status().await;
+        let rest = world.crash(0).await;
+        world.wait(BLOCK_TIME * 3 / 2).await;
+        world.restart(rest).await?;
+        let after = world.nodes[world.nodes.len() - 1].node.status().await.height;
+        if after < before.height {
+            lost.push(format!("{} came back at {after}, was at {}", before.node_id, before.height));
+        }
+    }
+    world.wait(world.setup.duration.saturating_sub(world.passed())).await;
+    world.settle().await;
+    let elsewhere = BLOCK_TIME * 2 * u32::try_from(world.setup.nodes).unwrap_or(u32::MAX);
+    Ok(vec![
+        Expectation { name: "no stored block is lost", met: lost.is_empty(), found: lost.join("; ") },
+        world.expect_peers(3).await,
+        world.expect_one_tip(blocks_in(world.setup.duration.saturating_sub(elsewhere))).await,
+        world.expect_no_bans(),
+    ])
+}
+
+/// The proposers are on cable; of the others every second is on DSL, every second on a mobile link.
+async fn slow_links(world: &mut World) -> Result<Vec<Expectation>> {
+    for index in 0..world.setup.nodes {
+        let link = match index {
+            0..4 => Link::CABLE,
+            _ if index % 2 == 0 => Link::DSL,
+            _ => Link::MOBILE,
+        };
+        world.join_at(Place { link, ..Place::default() }).await?;
+        world.wait(Duration::from_secs(2)).await;
+    }
+    let transaction = world.transaction(1);
+    let hash = transaction.hash;
+    let taken = world.nodes[world.nodes.len() - 1].node.broadcast_transaction(transaction).await;
+    world.wait(world.setup.duration.saturating_sub(world.passed())).await;
+    world.settle().await;
+    let holders = world.nodes_with(hash).await?;
+    Ok(vec![
+        world.expect_peers(3).await,
+        world.expect_one_tip(blocks_in(world.setup.duration)).await,
+        Expectation {
+            name: "a transaction is on every node's chain",
+            met: holders == world.setup.nodes,
+            found: format!("{holders} of {}, sent with {taken:?}", world.setup.nodes),
+        },
+        world.expect_no_bans(),
+    ])
+}
+
+/// The proposers' clocks are within what a block's timestamp may be ahead; of the others one is half a minute behind, so
+/// that every block comes too early for it, and one ten minutes ahead.
+async fn clock_skew(world: &mut World) -> Result<Vec<Expectation>> {
+    for index in 0..world.setup.nodes {
+        let skew_ms = match index {
+            4 => -30_000,
+            5 => 600_000,
+            _ => world.rng.random_range(-750..=750),
+        };
+        world.join_at(Place { skew_ms, ..Place::default() }).await?;
+    }
+    world.wait(world.setup.duration).await;
+    world.settle().await;
+    world.wait(Duration::from_secs(30)).await;
+    Ok(vec![
+        world.expect_peers(3).await,
+        world.expect_one_tip(blocks_in(world.setup.duration)).await,
         world.expect_no_bans(),
     ])
 }

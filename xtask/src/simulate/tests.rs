@@ -7,7 +7,16 @@ fn outcome(name: &str, nodes: usize, seconds: u64, seed: u64) -> Outcome {
 
 #[test]
 fn a_small_network_meets_every_expectation_and_the_same_seed_gives_the_same_trace() {
-    for (name, nodes, seconds) in [("smoke", 6, 120), ("partition", 5, 600)] {
+    let small = [
+        ("smoke", 6, 120),
+        ("partition", 5, 600),
+        ("churn", 12, 300),
+        ("crash-restart", 5, 300),
+        ("slow-links", 6, 120),
+        ("clock-skew", 7, 120),
+    ];
+    assert!(SCENARIOS.iter().all(|scenario| small.iter().any(|(name, ..)| *name == scenario.name)));
+    for (name, nodes, seconds) in small {
         let first = outcome(name, nodes, seconds, 7);
         for expectation in &first.expectations {
             assert!(expectation.met, "{name}: {}: {}", expectation.name, expectation.found);

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Expectation, Outcome, Trace,
-    net::{HostSpec, Link, Region, SimNet},
+    net::{HostSpec, Link, Region, SimHost, SimNet},
 };
 
 /// Most nodes of a world: one for each published identity.
@@ -56,6 +56,21 @@ pub struct Setup {
     pub seed: u64,
 }
 
+/// What sets a node apart from the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its link to the network.
+    pub link: Link,
+    /// How far its clock is ahead of the others', in milliseconds; negative: behind.
+    pub skew_ms: i64,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { link: LINK, skew_ms: 0 }
+    }
+}
+
 /// A running node and its place.
 #[derive(Debug)]
 pub struct SimNode {
@@ -63,8 +78,22 @@ pub struct SimNode {
     pub node: P2PNode,
     /// Its address; each node is in an IPv4 /16 of its own.
     pub ip: IpAddr,
-    bans: Arc<AtomicUsize>,
-    reorganisations: Arc<AtomicUsize>,
+    rest: Remains,
+}
+
+/// What all nodes together did.
+#[derive(Debug, Default)]
+struct Counts {
+    bans: AtomicUsize,
+    reorganisations: AtomicUsize,
+}
+
+/// What is left of a node that crashed: enough to start it again.
+#[derive(Debug, Clone)]
+pub struct Remains {
+    index: usize,
+    place: Place,
+    disk: MemoryDisk,
 }
 
 /// Nodes, the network between them, virtual time.
@@ -78,6 +107,8 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// Chance, for scenarios.
     pub rng: ChaCha8Rng,
+    joined: usize,
+    counts: Arc<Counts>,
     clock: VirtualClock,
     genesis: Genesis,
     trace: Trace,
@@ -96,6 +127,8 @@ impl World {
             net: SimNet::new(setup.seed),
             nodes: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(setup.seed),
+            joined: 0,
+            counts: Arc::default(),
             clock: VirtualClock::new(EPOCH),
             genesis,
             trace: Trace::default(),
@@ -123,21 +156,55 @@ impl World {
     /// # Errors
     /// If the node does not start.
     pub async fn join(&mut self) -> Result<()> {
-        let index = self.nodes.len();
-        let ip = address(index);
+        self.join_at(Place::default()).await
+    }
+
+    /// Like [`World::join`], at a place of its own.
+    ///
+    /// # Errors
+    /// If the node does not start.
+    pub async fn join_at(&mut self, place: Place) -> Result<()> {
+        let index = self.joined;
+        self.joined += 1;
+        let region = Region::ALL[index % Region::ALL.len()];
+        let host =
+            self.net.add_host(HostSpec { link: place.link, ..HostSpec::new(address(index), region) })?;
+        self.start(Remains { index, place, disk: MemoryDisk::new() }, host).await
+    }
+
+    /// Kills a node: no goodbye, no last write; its peers see resets. It keeps what is on its disk.
+    pub async fn crash(&mut self, position: usize) -> Remains {
+        let SimNode { node, ip, rest, .. } = self.nodes.remove(position);
+        self.net.crash(ip);
+        drop(node);
+        // Its tasks end when they are next polled; until then they hold its files.
+        self.wait(Duration::from_millis(1)).await;
+        rest
+    }
+
+    /// Starts a node that crashed, on what its disk holds. It becomes the last of [`World::nodes`].
+    ///
+    /// # Errors
+    /// If the node does not start.
+    pub async fn restart(&mut self, rest: Remains) -> Result<()> {
+        let host = self.net.restart(address(rest.index))?;
+        self.start(rest, host).await
+    }
+
+    async fn start(&mut self, rest: Remains, host: SimHost) -> Result<()> {
+        let (index, ip) = (rest.index, address(rest.index));
         let mut config = NodeConfig::simulation(Network::Devnet);
         config.p2p.listen = vec![SocketAddr::new(ip, PORT)];
+        config.data_dir = Some("/node".into());
         if index > 0 {
             config.p2p.discovery.seeds = vec![SocketAddr::new(address(0), PORT).into()];
         }
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let region = Region::ALL[index % Region::ALL.len()];
-        let host = self.net.add_host(HostSpec { link: LINK, ..HostSpec::new(ip, region) })?;
         let env = Env {
             net: Arc::new(host),
-            clock: Arc::new(self.clock.clone()),
-            disk: Arc::new(MemoryDisk::new()),
+            clock: Arc::new(self.skewed(rest.place.skew_ms)),
+            disk: Arc::new(rest.disk.clone()),
             compute: Arc::new(InlineCompute),
             seed,
             tap: Some(Arc::new(self.trace.clone())),
@@ -149,22 +216,30 @@ impl World {
             builder = builder.producer(fixtures::devnet_validator(index));
         }
         let node = builder.start().await.with_context(|| format!("node {index} does not start"))?;
-        let (bans, reorganisations) = (Arc::default(), Arc::default());
-        self.watch(index, &node, Arc::clone(&bans), Arc::clone(&reorganisations));
-        self.nodes.push(SimNode { node, ip, bans, reorganisations });
+        self.watch(index, &node);
+        self.nodes.push(SimNode { node, ip, rest });
         Ok(())
     }
 
-    fn watch(&self, index: usize, node: &P2PNode, bans: Arc<AtomicUsize>, reorganisations: Arc<AtomicUsize>) {
+    /// The clock of a node that is wrong by this much.
+    fn skewed(&self, ms: i64) -> VirtualClock {
+        let off = Duration::from_millis(ms.unsigned_abs());
+        let now = self.clock.now();
+        VirtualClock::new(if ms < 0 { now - off } else { now + off })
+    }
+
+    fn watch(&self, index: usize, node: &P2PNode) {
         let (mut events, trace, clock) = (node.subscribe(), self.trace.clone(), self.clock.clone());
+        let counts = Arc::clone(&self.counts);
         self.watchers.spawn(async move {
             while let Some(event) = events.next().await {
                 trace.event(clock.now().since(EPOCH).as_millis(), index, &event);
-                match event {
-                    NodeEvent::Ban(_) => drop(bans.fetch_add(1, Ordering::Relaxed)),
-                    NodeEvent::Reorganisation(_) => drop(reorganisations.fetch_add(1, Ordering::Relaxed)),
-                    _ => {}
-                }
+                let counter = match event {
+                    NodeEvent::Ban(_) => &counts.bans,
+                    NodeEvent::Reorganisation(_) => &counts.reorganisations,
+                    _ => continue,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -198,7 +273,7 @@ impl World {
 
     /// Expects that nobody banned anybody.
     pub fn expect_no_bans(&self) -> Expectation {
-        let bans: usize = self.nodes.iter().map(|sim| sim.bans.load(Ordering::Relaxed)).sum();
+        let bans = self.counts.bans.load(Ordering::Relaxed);
         Expectation { name: "no honest node is banned", met: bans == 0, found: format!("{bans} bans") }
     }
 
@@ -215,7 +290,7 @@ impl World {
 
     /// Reorganisations on all nodes so far.
     pub fn reorganisations(&self) -> usize {
-        self.nodes.iter().map(|sim| sim.reorganisations.load(Ordering::Relaxed)).sum()
+        self.counts.reorganisations.load(Ordering::Relaxed)
     }
 
     /// A transaction between two published identities, valid now.
