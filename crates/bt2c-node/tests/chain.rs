@@ -26,8 +26,9 @@ fn a_generated_chain_is_valid_and_moves_as_a_file() {
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     assert!(bt2c_in(&a, &["chain", "info"]).failed().contains("no chain"));
     bt2c_in(&a, &["chain", "generate", "--blocks", "20", "--txs", "3"]).ok();
-    bt2c_in(&a, &["chain", "generate", "--blocks", "5"]).ok();
+    let generated = bt2c_in(&a, &["chain", "generate", "--blocks", "5", "--json"]).json();
     let made = info(&a);
+    assert_eq!((&generated["height"], &generated["tip_hash"]), (&made["height"], &made["tip_hash"]));
     assert_eq!((&made["height"], &made["network"]), (&25.into(), &"devnet".into()));
     let verified = bt2c_in(&a, &["chain", "verify", "--json"]).json();
     assert_eq!((&verified["tip_hash"], &verified["transactions"]), (&made["tip_hash"], &60.into()));
@@ -39,7 +40,7 @@ fn a_generated_chain_is_valid_and_moves_as_a_file() {
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 26);
     assert_eq!(bt2c_in(&a, &["chain", "export", "-"]).ok(), text);
-    bt2c_in(&a, &["chain", "export", path]).ok();
+    assert_eq!(bt2c_in(&a, &["chain", "export", path, "--json"]).json()["blocks"], 26);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     damage_a_block(&a);
     bt2c_in(&a, &["chain", "export", path]).failed();
@@ -49,6 +50,8 @@ fn a_generated_chain_is_valid_and_moves_as_a_file() {
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("25 blocks stored, 1 were known"));
     assert_eq!(info(&b)["tip_hash"], made["tip_hash"]);
     assert!(bt2c_in(&b, &["chain", "import", path]).ok().contains("0 blocks stored, 26 were known"));
+    let again = bt2c_in(&b, &["chain", "import", path, "--json"]).json();
+    assert_eq!((&again["known"], &again["tip_hash"]), (&26.into(), &made["tip_hash"]));
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn a_configuration_is_checked_with_its_line_and_the_nearest_key() {
     assert!(bt2c(&["config", "check", path]).failed().contains("ping_interval"));
     std::fs::write(&file, "ping_interval = \"20s\"\n").unwrap();
     assert!(bt2c(&["config", "check", path]).ok().contains("valid"));
+    let checked = bt2c(&["config", "check", path, "--json"]).json();
+    assert_eq!((&checked["file"], &checked["network"]), (&path.into(), &"testnet".into()));
     assert!(bt2c(&["config", "check", "/nowhere.toml"]).failed().contains("/nowhere.toml"));
 }
 
@@ -103,7 +105,8 @@ fn a_genesis_is_made_from_public_keys_and_shown() {
     let before = std::fs::read(&file).unwrap();
     assert!(bt2c(&other).failed().contains("--force"));
     assert_eq!(std::fs::read(&file).unwrap(), before);
-    bt2c(&[&other[..], &["--force"]].concat()).ok();
+    let replaced = bt2c(&[&other[..], &["--force", "--json"]].concat()).json();
+    assert_eq!((&replaced["file"], &replaced["network"]), (&path.into(), &"testnet".into()));
     assert_ne!(std::fs::read(&file).unwrap(), before);
     std::fs::write(&file, before).unwrap();
     let table = bt2c_in(&a, &["genesis", "show", "--genesis", path]).ok();
@@ -186,7 +189,8 @@ fn keys_that_others_can_read_and_published_keys_elsewhere_are_refused() {
     std::fs::write(&public, bt2c_in(&home, &["id", "--public-key"]).ok()).unwrap();
     let new = ["genesis", "new", "--network", "testnet", "--validator", public.to_str().unwrap(), "--out"];
     bt2c(&[&new[..], &[genesis.to_str().unwrap()]].concat()).ok();
-    let run = ["run", "--listen", "127.0.0.1:0", "--api", "off", "--produce", "--key", "devnet:1", "--genesis"];
+    let run =
+        ["run", "--listen", "127.0.0.1:0", "--api", "off", "--produce", "--key", "devnet:1", "--genesis"];
     let other = dir.path().join("other");
     let line = bt2c_in(&other, &[&run[..], &[genesis.to_str().unwrap()]].concat()).failed();
     assert!(line.contains("published") && line.contains("testnet"), "{line}");

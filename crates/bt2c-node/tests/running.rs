@@ -54,6 +54,8 @@ fn two_nodes_are_connected_banned_and_parted_by_command() {
     let b_id = b.run_file()["peer_id"].as_str().unwrap().to_owned();
     let connected = bt2c_in(dirs[0].path(), &["connect", &b.p2p_addr()]).ok();
     assert!(connected.contains(&b_id), "{connected}");
+    let connected = bt2c_in(dirs[0].path(), &["connect", &b.p2p_addr(), "--json"]).json();
+    assert_eq!(connected["peer_id"], b_id.as_str());
     let peers = bt2c_in(dirs[0].path(), &["peers", "--json"]).json();
     assert_eq!((&peers[0]["peer_id"], &peers[0]["direction"]), (&b_id.clone().into(), &"outbound".into()));
     assert!(bt2c_in(dirs[0].path(), &["peers"]).ok().contains(&b_id[..8]));

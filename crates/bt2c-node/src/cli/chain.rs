@@ -35,6 +35,30 @@ struct ChainView {
     size_bytes: u64,
 }
 
+/// What `chain export --json` prints.
+#[derive(Serialize)]
+struct ExportView<'a> {
+    file: &'a Path,
+    blocks: u64,
+}
+
+/// What `chain import --json` prints.
+#[derive(Serialize)]
+struct ImportView {
+    imported: u64,
+    known: u64,
+    height: Height,
+    tip_hash: BlockHash,
+}
+
+/// What `chain generate --json` prints.
+#[derive(Serialize)]
+struct GenerateView {
+    blocks: u64,
+    height: Height,
+    tip_hash: BlockHash,
+}
+
 pub(super) fn chain(command: ChainCommand) -> Result<()> {
     match command {
         ChainCommand::Info(args) => info(&args),
@@ -78,6 +102,9 @@ fn export(args: &ChainFileArgs) -> Result<()> {
     bar.finish_and_clear();
     let blocks = blocks.with_context(|| format!("export to {name}"))?;
     file.finish(true).with_context(unwritable)?;
+    if args.json {
+        return output::json(&ExportView { file: &args.file, blocks });
+    }
     output::line(format_args!("{name}: {} blocks", grouped(blocks)))
 }
 
@@ -94,6 +121,10 @@ fn import(args: &ChainFileArgs) -> Result<()> {
     bar.finish_and_clear();
     let summary = summary.with_context(|| format!("import of {name}"))?;
     let tip = bench.store().tip();
+    if args.json {
+        let (imported, known) = (summary.imported, summary.known);
+        return output::json(&ImportView { imported, known, height: tip.height, tip_hash: tip.hash });
+    }
     output::line(format_args!(
         "{} blocks stored, {} were known; tip {} {}",
         grouped(summary.imported),
@@ -109,6 +140,10 @@ fn generate(args: &ChainGenerateArgs) -> Result<()> {
     let tip = bench.generate(args.blocks, args.txs, |done| bar.set_position(done));
     bar.finish_and_clear();
     let tip = tip?;
+    if args.json {
+        let (blocks, height) = (args.blocks, tip.height);
+        return output::json(&GenerateView { blocks, height, tip_hash: tip.hash });
+    }
     output::line(format_args!(
         "{} blocks made; tip {} {}",
         grouped(args.blocks),

@@ -7,7 +7,7 @@ use bt2c_security::Subject;
 use super::{
     args::{BanArgs, ConnectArgs, DisconnectArgs, SubjectArgs},
     client::Client,
-    output::{line, moment},
+    output::{json, line, moment},
 };
 use crate::api::{AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, PeerView};
 
@@ -17,7 +17,10 @@ pub(super) fn ban(args: BanArgs) -> Result<()> {
         duration_s: args.duration.map(|duration| duration.as_secs()),
         reason: args.reason,
     };
-    let ban: BanView = Client::find(&args.target)?.post("/bans", &request)?;
+    let ban: BanView = Client::find(&args.query.target)?.post("/bans", &request)?;
+    if args.query.json {
+        return json(&ban);
+    }
     line(format_args!("{} is banned until {}", ban.subject, moment(ban.until)))
 }
 
@@ -38,9 +41,12 @@ pub(super) fn disallow(args: &SubjectArgs) -> Result<()> {
 }
 
 pub(super) fn connect(args: ConnectArgs) -> Result<()> {
-    let client = Client::find(&args.target)?;
-    let ConnectView { peer_id } = client.post("/peers", &ConnectRequest { addr: args.addr.clone() })?;
-    line(format_args!("connected to {} at {}", peer_id, args.addr))
+    let client = Client::find(&args.query.target)?;
+    let view: ConnectView = client.post("/peers", &ConnectRequest { addr: args.addr.clone() })?;
+    if args.query.json {
+        return json(&view);
+    }
+    line(format_args!("connected to {} at {}", view.peer_id, args.addr))
 }
 
 pub(super) fn disconnect(args: &DisconnectArgs) -> Result<()> {

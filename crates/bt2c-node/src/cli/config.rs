@@ -3,19 +3,35 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
+use bt2c_proto::Network;
+use serde::Serialize;
 
 use super::{args::ConfigCommand, output};
 use crate::config::{ConfigError, Layers, default_file};
 
+/// What `config check --json` prints of a valid file.
+#[derive(Serialize)]
+struct CheckView<'a> {
+    file: &'a Path,
+    network: Network,
+    valid: bool,
+}
+
 pub(super) fn config(command: &ConfigCommand) -> Result<()> {
     match command {
-        ConfigCommand::Check { file } => {
-            let layers = Layers { file: Some(read(file)?), ..Layers::default() };
-            let config = layers.load()?;
-            output::line(format_args!("{}: a valid configuration for {}", file.display(), config.network))
-        }
+        ConfigCommand::Check { file, json } => check(file, *json),
         ConfigCommand::PrintDefault { network } => output::text(&default_file(*network)),
     }
+}
+
+fn check(file: &Path, json: bool) -> Result<()> {
+    let layers = Layers { file: Some(read(file)?), ..Layers::default() };
+    let config = layers.load()?;
+    let network = config.network;
+    if json {
+        return output::json(&CheckView { file, network, valid: true });
+    }
+    output::line(format_args!("{}: a valid configuration for {network}", file.display()))
 }
 
 /// A configuration file with its path.

@@ -4,8 +4,9 @@ use std::{fs, io::Write, num::NonZeroU64, path::Path};
 
 use anyhow::{Context, Result, anyhow, bail};
 use bt2c_p2p::env::{Clock, RealClock};
-use bt2c_proto::{Blob, Genesis};
+use bt2c_proto::{Blob, BlockHash, Genesis, Network};
 use bt2c_security::RsaPublicKey;
+use serde::Serialize;
 
 use super::{
     args::{GenesisCommand, GenesisNewArgs, GenesisShowArgs},
@@ -18,6 +19,14 @@ use crate::{
     config::format_duration,
     genesis::{GenesisFile, ValidatorEntry},
 };
+
+/// What `genesis new --out FILE --json` prints.
+#[derive(Serialize)]
+struct NewView<'a> {
+    file: &'a Path,
+    network: Network,
+    hash: BlockHash,
+}
 
 pub(super) fn genesis(command: GenesisCommand) -> Result<()> {
     match command {
@@ -41,6 +50,10 @@ fn new(args: &GenesisNewArgs) -> Result<()> {
         None => output::text(&text),
         Some(path) => {
             write(path, &text, args.force)?;
+            if args.json {
+                let (network, hash) = (genesis.network(), genesis.hash());
+                return output::json(&NewView { file: path, network, hash });
+            }
             output::line(format_args!(
                 "{}: genesis {} of {}",
                 path.display(),

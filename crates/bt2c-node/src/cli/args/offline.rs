@@ -59,6 +59,9 @@ pub(crate) struct ChainFileArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    /// Print what was done as JSON; an export to standard output prints its blocks alone
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `chain generate`
@@ -72,6 +75,9 @@ pub(crate) struct ChainGenerateArgs {
     pub(crate) txs: usize,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `genesis`
@@ -110,6 +116,9 @@ pub(crate) struct GenesisNewArgs {
     /// Replace the file if it exists
     #[arg(long, requires = "out")]
     pub(crate) force: bool,
+    /// Print what was written as JSON; without --out the genesis is printed, which is JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `genesis show`
@@ -130,6 +139,9 @@ pub(crate) enum ConfigCommand {
     Check {
         /// The file
         file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print a configuration file with every key at its default, explained
     #[command(after_help = "Example:\n  bt2c-node config print-default --network mainnet > config.toml")]

@@ -51,7 +51,7 @@ pub(crate) struct BanArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) query: QueryArgs,
 }
 
 /// `unban`, `allow`, `disallow`
@@ -69,7 +69,7 @@ pub(crate) struct ConnectArgs {
     /// Where to: host:port, or peerid@host:port to take that identity alone
     pub(crate) addr: PeerAddr,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) query: QueryArgs,
 }
 
 /// `disconnect`
