@@ -235,6 +235,12 @@ impl NodeDiscovery {
         known.collect()
     }
 
+    /// Who answered last at an address. Whoever dials need not bother if that identity is banned, and reports the target
+    /// with [`NodeDiscovery::handle_dial_failed`].
+    pub fn peer_at(&self, addr: SocketAddr) -> Option<PeerId> {
+        self.book.get(addr).and_then(|entry| entry.peer).or_else(|| self.operator.peer_at(addr))
+    }
+
     /// What the operator called the address of a target, for people, while it is not reported on: with the DNS name it
     /// comes from, and the pin. None if the operator did not name it.
     pub fn named_as(&self, addr: SocketAddr, pin: Option<PeerId>) -> Option<&PeerAddr> {

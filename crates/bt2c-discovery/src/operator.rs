@@ -75,6 +75,11 @@ impl Operator {
         self.addrs.contains(&addr)
     }
 
+    /// Who answered last at an address that some name stands for now.
+    pub(crate) fn peer_at(&self, addr: SocketAddr) -> Option<PeerId> {
+        self.named.iter().find(|named| named.addrs.first() == Some(&addr)).and_then(|named| named.peer)
+    }
+
     /// What the operator called an address that was offered as a target.
     pub(crate) fn named_as(&self, addr: SocketAddr, pin: Option<PeerId>) -> Option<&PeerAddr> {
         let mut named = self.named.iter();

@@ -79,8 +79,9 @@ impl Core {
     }
 
     pub(super) fn dial_target(&mut self, now: Time, target: bt2c_discovery::DialTarget) {
+        let expected = target.pin.or_else(|| self.discovery.peer_at(target.addr));
         let banned = self.security.is_banned(now, target.addr.ip()).is_some()
-            || target.pin.is_some_and(|peer| self.security.is_peer_banned(now, &peer).is_some());
+            || expected.is_some_and(|peer| self.security.is_peer_banned(now, &peer).is_some());
         let named = self.discovery.named_as(target.addr, target.pin).cloned();
         if banned {
             if let Some(named) = named {

@@ -377,6 +377,27 @@ fn a_ban_closes_what_it_matches_and_keeps_the_identity_out_from_elsewhere() {
 }
 
 #[test]
+fn an_address_of_a_banned_identity_is_not_dialled_while_the_ban_lasts() {
+    let mut lab = Lab::new(|_| {});
+    let had = lab.dial(2);
+    lab.greet(had, 2);
+    lab.core.handle_closed(NOW, had, CloseReason::Ended, None);
+    let (peer, hour) = (lab.peer(2), Duration::from_secs(3600));
+    lab.core.ban(NOW, peer.into(), Some(hour), "operator").unwrap();
+    lab.actions();
+    let mut dials = |from: Duration, to: Duration| {
+        let mut dials = 0;
+        for second in (from.as_secs()..to.as_secs()).step_by(30) {
+            lab.core.handle_timeout(NOW + Duration::from_secs(second));
+            dials += lab.actions().iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+        }
+        dials
+    };
+    assert_eq!(dials(Duration::ZERO, hour), 0);
+    assert_eq!(dials(hour, hour * 2), 1, "it is tried again, and that dial never ends");
+}
+
+#[test]
 fn ourselves_and_other_keys_than_the_pinned_are_turned_away_after_tls() {
     let mut lab = Lab::new(|_| {});
     let remote: SocketAddr = "9.9.9.9:8338".parse().unwrap();
