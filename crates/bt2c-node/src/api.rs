@@ -5,6 +5,7 @@
 //! change can be asked for without a header that browsers do not send by themselves.
 
 mod change;
+mod connect;
 mod error;
 mod events;
 mod guard;

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     ApiError, State,
+    connect::failure,
     views::{AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, TransactionView},
 };
 use crate::node::SubmitError;
@@ -44,7 +45,7 @@ pub(super) async fn connect(
     let ConnectRequest { addr } = parse(body)?;
     match state.node.p2p().connect_to_peer(addr.clone()).await {
         Ok(peer_id) => Ok(Json(ConnectView { peer_id })),
-        Err(error @ ConnectError::Failed(_)) => Err(ApiError::peer_failed(format!("{addr}: {error}"))),
+        Err(ConnectError::Failed(reason)) => Err(ApiError::peer_failed(failure(&addr, reason))),
         Err(error) => Err(ApiError::conflict(error.to_string())),
     }
 }
