@@ -44,6 +44,16 @@ fn a_configuration_is_checked_with_its_line_and_the_nearest_key() {
     assert!(bt2c(&["config", "check", path]).ok().contains("valid"));
     let checked = bt2c(&["config", "check", path, "--json"]).json();
     assert_eq!((&checked["file"], &checked["network"]), (&path.into(), &"testnet".into()));
+    for (text, clue) in [
+        ("log = \"info,,=\"", "log filter"),
+        ("external_addr = \"0.0.0.0:8337\"", "external_addr"),
+        ("external_addr = \"192.0.2.1:0\"", "external_addr"),
+        ("genesis = \"/nowhere.json\"", "/nowhere.json"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let line = bt2c(&["config", "check", path]).failed();
+        assert!(line.contains(clue), "{line}");
+    }
     assert!(bt2c(&["config", "check", "/nowhere.toml"]).failed().contains("/nowhere.toml"));
 }
 

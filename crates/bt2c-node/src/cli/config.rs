@@ -2,12 +2,15 @@
 
 use std::{fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bt2c_proto::Network;
 use serde::Serialize;
 
-use super::{args::ConfigCommand, output};
-use crate::config::{ConfigError, Layers, default_file};
+use super::{args::ConfigCommand, logging, output};
+use crate::{
+    config::{ConfigError, Layers, default_file},
+    genesis::{GenesisFile, GenesisFileError},
+};
 
 /// What `config check --json` prints of a valid file.
 #[derive(Serialize)]
@@ -28,6 +31,14 @@ fn check(file: &Path, json: bool) -> Result<()> {
     let layers = Layers { file: Some(read(file)?), ..Layers::default() };
     let config = layers.load()?;
     let network = config.network;
+    let name = || file.display().to_string();
+    logging::parse_filter(&config.log).with_context(name)?;
+    if let Some(path) = &config.genesis {
+        let found = GenesisFile::read(path).with_context(name)?.network();
+        if found != network {
+            return Err(GenesisFileError::OtherNetwork { found, expected: network }).with_context(name);
+        }
+    }
     if json {
         return output::json(&CheckView { file, network, valid: true });
     }

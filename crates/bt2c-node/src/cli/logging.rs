@@ -11,7 +11,7 @@ use crate::config::LogFormat;
 
 /// Sets up the process's logs; lines appear above `bar`.
 pub(super) fn init(filter: &str, format: LogFormat, bar: &ProgressBar) -> Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter {filter:?}"))?;
+    let filter = parse_filter(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
@@ -22,6 +22,13 @@ pub(super) fn init(filter: &str, format: LogFormat, bar: &ProgressBar) -> Result
         LogFormat::Json => builder.json().flatten_event(true).with_target(true).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("logs cannot be set up: {error}"))
+}
+
+/// What is logged, from its text form.
+pub(super) fn parse_filter(filter: &str) -> Result<EnvFilter> {
+    EnvFilter::try_new(filter).with_context(|| {
+        format!("log filter {filter:?} is none: write error, warn, info, debug or trace, or by module info,bt2c_p2p=debug")
+    })
 }
 
 /// A bar for a terminal; elsewhere one that shows nothing, for logs tell the progress there.

@@ -79,6 +79,11 @@ impl NodeConfig {
         if self.p2p.listen.is_empty() && self.p2p.external_addr.is_some() {
             return Err(Contradiction::ExternalAddr);
         }
+        if let Some(addr) =
+            self.p2p.external_addr.filter(|addr| addr.ip().is_unspecified() || addr.port() == 0)
+        {
+            return Err(Contradiction::NoAddr(addr));
+        }
         Ok(())
     }
 }
@@ -108,6 +113,11 @@ pub enum Contradiction {
     /// Others would be told of an address where nobody listens.
     #[error("external_addr is set, but listen is empty: nobody could connect there")]
     ExternalAddr,
+    /// Others would be told of an address that is none.
+    #[error(
+        "external_addr {0} is nothing to connect to: write the address and port that others reach, such as 203.0.113.7:8338"
+    )]
+    NoAddr(SocketAddr),
 }
 
 /// Where the control API is served: an address, or `off`.
@@ -138,7 +148,7 @@ impl TextSetting for ApiAddr {}
 
 /// A text that is no [`ApiAddr`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected ip:port, [v6]:port or off")]
+#[error("expected ip:port, [v6]:port or off, such as 127.0.0.1:26660")]
 pub struct ApiAddrError;
 
 /// How log lines are written.
