@@ -165,7 +165,8 @@ impl NodeDiscovery {
     /// the book holds, so it is called first.
     ///
     /// # Errors
-    /// What is wrong with the file. Discovery is then as it was: the caller sets the file aside and goes on.
+    /// What is wrong with the file. Discovery is then as it was: the caller sets a damaged file aside and goes on, and
+    /// leaves one of another version to the program that wrote it.
     pub fn load(&mut self, now: Time, json: &[u8]) -> Result<(), PeersFileError> {
         let loaded = file::read(now, json, &self.config)?;
         self.book = loaded.book;

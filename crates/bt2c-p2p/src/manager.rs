@@ -77,13 +77,22 @@ pub enum StartError {
         source: io::Error,
     },
     /// The bans of an earlier run cannot be used, and starting without them would lift them.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; restore the file, or remove it to lift all bans")]
     Bans {
         /// The file.
         path: Box<str>,
         /// What is wrong.
         #[source]
         source: bt2c_security::BansFileError,
+    },
+    /// The addresses of an earlier run are in the format of another edition, whose work would be lost.
+    #[error("{path}: {source}; use the program that wrote it, or remove it to learn addresses anew")]
+    Peers {
+        /// The file.
+        path: Box<str>,
+        /// Which version it has.
+        #[source]
+        source: bt2c_discovery::PeersFileError,
     },
     /// A state file cannot be read or set aside.
     #[error("{path}: {source}")]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bt2c_discovery::PeersFileError;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -28,7 +29,8 @@ fn path(dir: &Path, file: StateFile) -> PathBuf {
     })
 }
 
-/// Reads what an earlier run left. A damaged peers file is set aside; a damaged bans file stops the start.
+/// Reads what an earlier run left. Files of another version stop the start, and so does a damaged bans file, for going on
+/// would lift the bans; a damaged peers file is set aside.
 pub(super) fn load(core: &mut Core, config: &P2PConfig, env: &Env) -> Result<(), StartError> {
     let Some(dir) = &config.data_dir else { return Ok(()) };
     let now = env.clock.now();
@@ -42,6 +44,9 @@ pub(super) fn load(core: &mut Core, config: &P2PConfig, env: &Env) -> Result<(),
     if let Some(json) = read(env, &peers)?
         && let Err(error) = core.parts().1.load(now, &json)
     {
+        if let PeersFileError::Version { .. } = error {
+            return Err(StartError::Peers { path: named(&peers), source: error });
+        }
         let aside = peers.with_added_extension("damaged");
         tracing::warn!(%error, file = %peers.display(), kept_as = %aside.display(), "set aside");
         let moved = env.disk.rename(&peers, &aside);

@@ -1,14 +1,19 @@
 //! Nodes over time: coming back, finding each other, restarting, stopping, and doing the same twice.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bt2c_p2p::{
-    CloseReason, ConnectError, CredentialsError, Event, HandshakeFailure, P2PConfig, env::MemoryDisk,
+    CloseReason, ConnectError, CredentialsError, Env, Event, HandshakeFailure, P2PConfig, P2PManager, Tip,
+    env::{Disk, MemoryDisk},
 };
-use bt2c_proto::CloseCode;
+use bt2c_proto::{CloseCode, Height, Network};
 use bt2c_security::Subject;
 
-use crate::harness::{Node, World, credentials, ip, pass, until, within};
+use crate::harness::{GENESIS, Node, World, credentials, ip, pass, until, within};
 
 #[tokio::test(start_paused = true)]
 async fn a_stopping_node_says_so() {
@@ -121,6 +126,33 @@ async fn bans_and_peers_survive_a_restart() {
     node.manager.stop().await;
     let node = world.node_with(1, ip(1), disk, on_disk).await;
     assert!(node.handle.bans().await.iter().filter(|ban| ban.reason == "late").count() == 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn state_files_that_cannot_be_used_stop_the_start_unless_they_can_be_had_again() {
+    let world = World::new(20);
+    let start = async |file: &str, content: &str| {
+        let disk = MemoryDisk::new();
+        disk.write_atomic(&Path::new("/data").join(file), content.as_bytes(), true).unwrap();
+        let mut env = Env::simulated(world.net.host(ip(1)), world.now(), [1; 32]);
+        env.disk = Arc::new(disk.clone());
+        let mut config = P2PConfig::for_network(Network::Devnet, GENESIS);
+        config.data_dir = Some(PathBuf::from("/data"));
+        let tip = Tip { height: Height::GENESIS, hash: GENESIS };
+        let started = P2PManager::start(config, env, credentials(1), tip).await;
+        (started.map(drop).map_err(|error| error.to_string()), disk)
+    };
+    let (newer, disk) = start("peers.json", r#"{"version":7}"#).await;
+    let expected = "/data/peers.json: the peers file has version 7; this program reads version 1; \
+        use the program that wrote it, or remove it to learn addresses anew";
+    assert_eq!(newer, Err(expected.to_owned()));
+    assert_eq!(disk.read(Path::new("/data/peers.json")).unwrap(), br#"{"version":7}"#, "it is left alone");
+    let (damaged, disk) = start("peers.json", "{").await;
+    assert_eq!(damaged, Ok(()));
+    assert_eq!(disk.read(Path::new("/data/peers.json.damaged")).unwrap(), b"{");
+    let (damaged, _) = start("bans.json", "{").await;
+    let expected = "/data/bans.json: bans file is damaged; restore the file, or remove it to lift all bans";
+    assert_eq!(damaged, Err(expected.to_owned()));
 }
 
 /// What happened on each of ten nodes that meet, in its order.
