@@ -462,6 +462,30 @@ fn a_named_peer_that_cannot_be_had_is_told_once_for_each_cause_until_it_is() {
 }
 
 #[test]
+fn a_wrong_pin_in_the_configuration_is_told_once_however_often_it_is_dialled() {
+    let remote = SocketAddr::from(([9, 2, 9, 1], 8338));
+    let pin = PeerId::from_spki_der(b"nobody");
+    let named = PeerAddr { pin: Some(pin), ..remote.into() };
+    let mut lab = Lab::new(|config| config.discovery.connect.push(named.clone()));
+    let reason = CloseReason::Handshake(HandshakeFailure::Pin);
+    let (mut dials, mut told) = (0, Vec::new());
+    for minute in 0..60 {
+        lab.now = NOW + Duration::from_secs(60 * minute);
+        lab.core.handle_timeout(lab.now);
+        for action in lab.actions() {
+            let Action::Dial { connection, .. } = action else { continue };
+            dials += 1;
+            assert_eq!(lab.secure(connection, remote, 2), Err(reason));
+            lab.core.handle_closed(lab.now, connection, reason, None);
+        }
+        told.extend(lab.unreached());
+    }
+    assert!(dials > 3, "{dials}");
+    assert_eq!(told, [(named.to_string(), reason)]);
+    assert!(lab.core.parts().0.bans(lab.now).is_empty(), "and nobody is banned for it");
+}
+
+#[test]
 fn strangers_and_ordinary_ends_are_not_told_and_a_success_starts_anew() {
     let mut lab = Lab::new(|_| {});
     let tls = CloseReason::Handshake(HandshakeFailure::Tls);
