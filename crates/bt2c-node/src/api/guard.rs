@@ -66,10 +66,16 @@ pub(super) async fn check_size(request: Request, next: Next) -> Response {
 /// Refuses changes without the token.
 pub(super) async fn check_token(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
     let offered = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match offered.and_then(|value| value.strip_prefix("Bearer ")) {
+    match offered.and_then(bearer) {
         Some(offered) if state.token.matches(offered.trim()) => next.run(request).await,
         _ => ApiError::unauthorised().into_response(),
     }
+}
+
+/// What follows the scheme, whose case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// `localhost`, a loopback address, or the address bound to. An address cannot be rebound, so one bound to all
@@ -114,6 +120,14 @@ mod tests {
         }
         assert!(is_own_host("192.0.2.8:1", "0.0.0.0:1".parse().unwrap()));
         assert!(!is_own_host("evil.example", "0.0.0.0:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case() {
+        for value in ["Bearer x", "bearer x", "BEARER x"] {
+            assert_eq!(bearer(value), Some("x"));
+        }
+        assert!(bearer("Basic x").is_none() && bearer("Bearerx").is_none());
     }
 
     #[test]
