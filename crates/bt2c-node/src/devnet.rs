@@ -51,8 +51,12 @@ pub(crate) async fn run(options: &Options, screen: &Screen, stop: &CancellationT
     let env = Env::real().context("no randomness from the system")?;
     let genesis = genesis(options, &env)?;
     // An earlier run in the same directory decided on the block time.
+    let asked = options.block_time;
     let options = &Options { block_time: genesis.block_time(), ..options.clone() };
     screen.title(options, &genesis);
+    if asked != options.block_time {
+        screen.kept_block_time(asked, options);
+    }
     let tasks = TaskTracker::new();
     let watching = CancellationToken::new();
     let (watch, feed) = watch::watch(options.nodes, env.clock.clone(), screen.clone(), watching.clone());

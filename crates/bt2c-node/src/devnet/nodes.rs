@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bt2c_p2p::Env;
 use bt2c_proto::{Genesis, Network};
 use bt2c_security::fixtures;
@@ -134,6 +134,10 @@ async fn start(config: NodeConfig, env: &Env, genesis: &Genesis, api_may_move: b
         {
             let elsewhere = NodeConfig { api: ApiAddr(Some(SocketAddr::new(addr.ip(), 0))), ..config };
             Ok(attempt(elsewhere)?.await?)
+        }
+        // The node's own advice names a flag that `run` has.
+        Err(StartError::P2P(error @ bt2c_p2p::StartError::Listen { .. })) => {
+            bail!("{error}; choose another port with --port, or leave it out for free ones")
         }
         outcome => Ok(outcome?),
     }

@@ -60,6 +60,16 @@ impl Screen {
         )));
     }
 
+    /// The directory was started with another block time than the one asked for.
+    pub(super) fn kept_block_time(&self, asked: Duration, options: &Options) {
+        show(&self.paint.bad(format!(
+            "blocks come every {}, not every {}: {} was started so; use another --data-dir for another block time",
+            format_duration(options.block_time),
+            format_duration(asked),
+            options.data_dir.display()
+        )));
+    }
+
     pub(super) fn node_up(&self, index: usize, node: &P2PNode) {
         let handle = node.handle();
         let local = handle.p2p().local();
