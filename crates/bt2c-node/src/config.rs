@@ -13,10 +13,11 @@ mod node_config;
 mod print;
 mod value;
 
+pub(crate) use duration::MAX_DURATION;
 pub use duration::{DurationError, format_duration, humane_duration, parse_duration};
 pub use key_source::{KeyNumberError, KeySource, KeySourceError};
 pub use layers::{ConfigError, Layers, Origin};
 pub use node_config::{ApiAddr, ApiAddrError, Contradiction, LogFormat, LogFormatError, NodeConfig};
 pub use print::default_file;
 pub use value::ValueError;
-pub(crate) use value::{Raw, Setting};
+pub(crate) use value::{Raw, Setting, parse_addr};

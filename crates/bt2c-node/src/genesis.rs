@@ -12,7 +12,7 @@ use bt2c_p2p::env::Disk;
 use bt2c_proto::{Address, BlockHash, Genesis, GenesisError, Network};
 use bt2c_security::{KeyError, RsaPublicKey, fixtures};
 
-use crate::home::GENESIS_FILE;
+use crate::{config::NodeConfig, home::GENESIS_FILE};
 
 pub use devnet::{
     DEVNET_BLOCK_TIME, DEVNET_GENESIS_TIME, DEVNET_VALIDATORS, devnet_genesis, devnet_genesis_with,
@@ -80,8 +80,9 @@ pub enum GenesisFileError {
     },
     /// Mainnet and testnet have none built in.
     #[error(
-        "no genesis for {0}: none is published yet; give one with --genesis FILE, or make one with \
-         `bt2c-node genesis new --network {0} --validator KEYFILE --out FILE`"
+        "no genesis for {0}{note}: none is published yet; give one with --genesis FILE, or make one with \
+         `bt2c-node genesis new --network {0} --validator KEYFILE --out FILE`; --network devnet has one built in",
+        note = default_note(*.0)
     )]
     Missing(Network),
     /// The file is another network's.
@@ -123,6 +124,11 @@ pub enum GenesisFileError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Whoever named no network may not know which one they asked for.
+fn default_note(network: Network) -> &'static str {
+    if network == NodeConfig::default().network { ", the network unless --network names another" } else { "" }
 }
 
 impl GenesisFileError {

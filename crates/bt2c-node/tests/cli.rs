@@ -15,6 +15,8 @@ fn bad_usage_ends_with_two_and_help_with_zero() {
         &["run", "--produce", "--key", "devnet:5"],
         &["devnet", "--block-time", "500ms"],
         &["ban", "not-a-subject"],
+        &["ban", "192.0.2.1", "--for", "0s"],
+        &["ban", "192.0.2.1", "--for", "36526d"],
         &["tx", "send", "--amount", "1"],
         &["chain", "generate"],
         &["genesis", "new", "--network", "testnet"],
@@ -22,6 +24,10 @@ fn bad_usage_ends_with_two_and_help_with_zero() {
         let outcome = bt2c(args);
         assert_eq!(outcome.code, 2, "{args:?}: {}", outcome.stderr);
         assert!(!outcome.stderr.is_empty(), "{args:?}");
+    }
+    for flag in ["--listen", "--external-addr", "--api"] {
+        let outcome = bt2c(&["run", flag, "8338"]);
+        assert!(outcome.code == 2 && outcome.stderr.contains("127.0.0.1:"), "{}", outcome.stderr);
     }
     for args in [&["--help"][..], &["run", "--help"], &["chain", "generate", "--help"], &["--version"]] {
         assert!(!bt2c(args).ok().is_empty(), "{args:?}");
@@ -143,6 +149,7 @@ fn the_devnet_is_built_in_and_its_keys_stay_there() {
         let line = bt2c_in(dir.path(), &["run", "--network", network]).failed();
         assert!(line.contains("--genesis") && line.contains("genesis new"), "{line}");
     }
+    assert!(bt2c_in(dir.path(), &["run"]).failed().contains("testnet, the network unless --network names"));
 }
 
 #[test]

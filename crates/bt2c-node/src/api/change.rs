@@ -18,7 +18,7 @@ use super::{
     connect::failure,
     views::{AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, TransactionView},
 };
-use crate::node::SubmitError;
+use crate::{config::MAX_DURATION, node::SubmitError};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -65,6 +65,9 @@ pub(super) async fn ban(Extract(state): Extract<State>, body: Body) -> Result<Js
     let BanRequest { subject, duration_s, reason } = parse(body)?;
     let reason = reason.unwrap_or_else(|| "operator".to_owned());
     let duration = duration_s.map(Duration::from_secs);
+    if duration.is_some_and(|duration| duration.is_zero() || duration > MAX_DURATION) {
+        return Err(ApiError::bad_request("duration_s: a ban lasts 1 second to 100 years"));
+    }
     let ban = state.node.p2p().ban(subject, duration, reason).await;
     ban.map(|ban| Json(BanView::from(&ban))).ok_or_else(|| {
         ApiError::conflict(format!(

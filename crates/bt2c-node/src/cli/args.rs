@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bt2c_proto::{Network, NodeId, PeerAddr};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ApiAddr, KeySource, LogFormat, parse_duration};
+use crate::config::{ApiAddr, KeySource, LogFormat, parse_addr, parse_duration};
 
 pub(crate) use offline::{
     ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, ConfigCommand, GenesisCommand,
@@ -117,7 +117,7 @@ pub(crate) struct DevnetArgs {
 /// Where a node's configuration comes from.
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
-    /// The network: mainnet, testnet or devnet
+    /// The network: mainnet, testnet or devnet [default: that of the genesis or the data directory, else testnet]
     #[arg(long)]
     pub(crate) network: Option<Network>,
     /// Configuration file [default: config.toml in the data directory]
@@ -147,10 +147,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) node_id: Option<NodeId>,
     /// Where to listen for peers; port 0 picks a free one; may be repeated
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) listen: Vec<SocketAddr>,
     /// The address at which others reach this node, if it is another
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) external_addr: Option<SocketAddr>,
     /// Peer to stay connected to, host:port or peerid@host:port; may be repeated
     #[arg(long, value_name = "ADDR")]

@@ -5,22 +5,28 @@ use std::time::Duration;
 /// Units and their lengths in milliseconds, longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
+/// Longest duration taken: a hundred years, with their leap days. What is longer was mistyped.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no duration: write a whole number and one of ms, s, m, h, d, such as \"10s\" or \"5m\"")]
+#[error(
+    "{0:?} is no duration: write a whole number and one of ms, s, m, h, d, such as \"10s\" or \"5m\", 100 years at most"
+)]
 pub struct DurationError(Box<str>);
 
 /// Reads `250ms`, `10s`, `5m`, `1h`, `7d`.
 ///
 /// # Errors
-/// [`DurationError`] for anything else, also for a number without a unit.
+/// [`DurationError`] for anything else, also for a number without a unit, and above a hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let error = || DurationError(text.chars().take(40).collect());
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| error())?;
     let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
-    number.checked_mul(*millis).map(Duration::from_millis).ok_or_else(error)
+    let duration = number.checked_mul(*millis).map(Duration::from_millis);
+    duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(error)
 }
 
 /// Writes a duration in the largest unit that divides it; what is below a millisecond is cut.
@@ -65,9 +71,18 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_no_number_or_no_room_is_refused() {
-        for text in
-            ["", "10", "s", "1.5s", "-1s", "10 s", "10S", "99999999999999999999d", "18446744073709551615d"]
-        {
+        for text in [
+            "",
+            "10",
+            "s",
+            "1.5s",
+            "-1s",
+            "10 s",
+            "10S",
+            "99999999999999999999d",
+            "18446744073709551615d",
+            "36526d",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

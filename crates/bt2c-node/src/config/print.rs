@@ -17,7 +17,9 @@ pub fn default_file(network: Network) -> String {
     let mut text = String::from(
         "# BT2C node configuration, every key at its default.\n\
          # Precedence: defaults < this file < environment (BT2C_ and the key in upper case) < flags.\n\
-         # Durations are a whole number and a unit: ms, s, m, h, d.\n",
+         # Durations are a whole number and a unit: ms, s, m, h, d.\n\
+         # The block time is no key: it belongs to the genesis, so that all nodes of a network have the same\n\
+         # (`bt2c-node genesis new --block-time`, 300s unless told otherwise).\n",
     );
     for section in SECTIONS {
         text.push_str(&format!("\n# --- {} ---\n", section.title));

@@ -186,10 +186,17 @@ fn text(raw: &Raw) -> Result<&str, ValueError> {
 }
 
 /// Types whose configured form is their text form.
-pub(crate) trait TextSetting: FromStr<Err: fmt::Display> + fmt::Display {}
+pub(crate) trait TextSetting: FromStr<Err: fmt::Display> + fmt::Display {
+    /// What to write instead, where the type's own errors do not tell.
+    const HINT: &str = "";
+}
 
 impl TextSetting for String {}
-impl TextSetting for SocketAddr {}
+
+impl TextSetting for SocketAddr {
+    const HINT: &str = ": write ip:port or [v6]:port, such as 127.0.0.1:8338";
+}
+
 impl TextSetting for bt2c_proto::Network {}
 impl TextSetting for bt2c_proto::NodeId {}
 impl TextSetting for bt2c_proto::PeerAddr {}
@@ -207,7 +214,12 @@ impl<T: TextSetting> Setting for T {
 }
 
 fn parse<T: TextSetting>(text: &str) -> Result<T, ValueError> {
-    text.parse().map_err(|error| ValueError(format!("{text:?}: {error}").into()))
+    text.parse().map_err(|error| ValueError(format!("{text:?}: {error}{}", T::HINT).into()))
+}
+
+/// An address of a flag.
+pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|error| format!("{error}{}", SocketAddr::HINT))
 }
 
 impl<T: TextSetting> Setting for Vec<T> {

@@ -7,7 +7,7 @@ use bt2c_security::Subject;
 use clap::{Args, Subcommand};
 
 use super::HomeArgs;
-use crate::config::{KeySource, parse_duration};
+use crate::config::{KeySource, parse_addr, parse_duration};
 
 /// How a running node is found.
 #[derive(Debug, Args)]
@@ -15,7 +15,7 @@ pub(crate) struct TargetArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,
     /// Address of its control API [default: as in run.json in the data directory]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     pub(crate) api: Option<SocketAddr>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct BanArgs {
     /// IP, CIDR or PeerId
     pub(crate) subject: Subject,
     /// For how long [default: the node's ban_duration]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
     pub(crate) duration: Option<Duration>,
     /// Why, for the list of bans
     #[arg(long, value_name = "TEXT")]
@@ -123,4 +123,12 @@ pub(crate) struct TxSubmitArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) query: QueryArgs,
+}
+
+fn ban_duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < Duration::from_secs(1) {
+        return Err("a ban lasts a second or more; `bt2c-node unban` lifts one".to_owned());
+    }
+    Ok(duration)
 }
