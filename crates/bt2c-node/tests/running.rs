@@ -56,6 +56,8 @@ fn two_nodes_are_connected_banned_and_parted_by_command() {
     assert!(connected.contains(&b_id), "{connected}");
     let connected = bt2c_in(dirs[0].path(), &["connect", &b.p2p_addr(), "--json"]).json();
     assert_eq!(connected["peer_id"], b_id.as_str());
+    let line = bt2c_in(dirs[0].path(), &["connect", &a.p2p_addr()]).failed();
+    assert!(line.contains("is this node itself") && !line.contains("refused"), "{line}");
     let peers = bt2c_in(dirs[0].path(), &["peers", "--json"]).json();
     assert_eq!((&peers[0]["peer_id"], &peers[0]["direction"]), (&b_id.clone().into(), &"outbound".into()));
     assert!(bt2c_in(dirs[0].path(), &["peers"]).ok().contains(&b_id[..8]));

@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Serialize, de::DeserializeOwned};
-use ureq::{Agent, http::Response, typestate::WithBody};
+use ureq::{
+    Agent,
+    http::{Response, StatusCode},
+    typestate::WithBody,
+};
 
 use super::args::TargetArgs;
 use crate::{
@@ -119,6 +123,8 @@ impl Client {
         }
         let status = answer.status();
         match answer.body_mut().read_json::<ErrorView>() {
+            // A peer, not the node, is why it did not work.
+            Ok(view) if status == StatusCode::BAD_GATEWAY => bail!("{}", view.error),
             Ok(view) => bail!("the node refused: {}", view.error),
             Err(_) => bail!("{} answered {status}: is another program there?", self.api),
         }
