@@ -123,12 +123,15 @@ impl Actor {
     fn emit(&self, event: Event) {
         match &event {
             Event::BranchTooDeep { peer, below, claimed } => tracing::warn!(
-                peer = %peer.short(), %below, %claimed,
+                peer = %peer.short(), below = below.get(), claimed = claimed.get(),
                 "peer's chain leaves ours too deep to be followed: one of the two is a dead branch"
             ),
             Event::StoreFailed { error } => tracing::error!(%error, "blocks cannot be stored; trying again"),
             Event::Reorganised { old_tip, new_tip, fork, reverted } => tracing::info!(
-                old = %old_tip.height, new = %new_tip.height, fork = %fork.height, reverted = reverted.len(),
+                old = old_tip.height.get(),
+                new = new_tip.height.get(),
+                fork = fork.height.get(),
+                reverted = reverted.len(),
                 "reorganised"
             ),
             Event::Equivocation { slot, first, second } => tracing::debug!(
