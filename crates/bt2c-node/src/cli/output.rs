@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use bt2c_proto::Time;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
@@ -160,36 +161,12 @@ impl Paint {
 
 /// A moment as `2026-01-31 12:00:00 UTC`.
 pub(crate) fn moment(unix_seconds: u64) -> String {
-    let (days, seconds) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// The date of a day since 1970-01-01, by Howard Hinnant's `civil_from_days`: years begin in March, so that the leap day
-/// is their last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    Time::from_secs(unix_seconds).to_utc()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_calendar_dates() {
-        assert_eq!(moment(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(moment(1_767_225_600), "2026-01-01 00:00:00 UTC");
-        assert_eq!(moment(1_709_210_096), "2024-02-29 12:34:56 UTC");
-        assert_eq!(moment(951_868_799), "2000-02-29 23:59:59 UTC");
-    }
 
     #[test]
     fn columns_line_up_and_lines_end_where_their_text_does() {

@@ -248,7 +248,7 @@ impl Actor {
             Action::Persist(file, bytes) => self.saver.save(file, bytes),
             Action::Banned(ban) => {
                 self.handle.shared.metrics.bans.inc();
-                tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, until = %ban.until, "banned");
+                tracing::warn!(subject = %ban.subject, reason = %ban.reason, evidence = %ban.evidence, until = %ban.until.to_utc(), "banned");
                 self.emit(Event::Banned(ban));
             }
             Action::Unbanned(subject) => self.emit(Event::Unbanned(subject)),
