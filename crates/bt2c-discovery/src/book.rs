@@ -168,6 +168,13 @@ impl Book {
         }
     }
 
+    /// An address among the new had answered before, and was left there.
+    pub(crate) fn recall_answer(&mut self, at: Time, addr: SocketAddr, peer: PeerId) {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            (entry.answered, entry.peer) = (Some(at), Some(peer));
+        }
+    }
+
     pub(crate) fn remove(&mut self, addr: SocketAddr) -> bool {
         let Some(entry) = self.entries.remove(&addr) else { return false };
         match entry.table {

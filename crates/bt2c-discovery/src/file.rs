@@ -96,14 +96,16 @@ pub(crate) fn read(now: Time, json: &[u8], config: &DiscoveryConfig) -> Result<L
     let key = parse_key(&file.key).ok_or(PeersFileError::Key)?;
     let usable = |addr: SocketAddr| addr.port() != 0 && belongs(config.network, addr.ip());
     let mut book = Book::new(key, config.new_buckets, config.tried_buckets);
-    // Who answered last takes a seat among the tried before those that were left among the new.
+    // Everyone goes back to the table it was in; seats among the new that the tried pass through are free again by then.
     let (tried, new): (Vec<Row>, Vec<Row>) =
         file.peers.into_iter().partition(|row| row.answered.is_some_and(|answered| answered.tried));
     for row in tried.into_iter().chain(new).filter(|row| usable(row.addr)) {
         let addr = canonical(row.addr);
         book.add(row.seen.min(now), addr, row.source.to_canonical());
-        if let Some(answered) = row.answered {
-            book.answered(answered.at.min(now), addr, answered.peer);
+        match row.answered {
+            Some(answered) if answered.tried => book.answered(answered.at.min(now), addr, answered.peer),
+            Some(answered) => book.recall_answer(answered.at.min(now), addr, answered.peer),
+            None => {}
         }
     }
     let anchors = file.anchors.into_iter().filter(|anchor| usable(anchor.addr)).take(MAX_ANCHORS);
