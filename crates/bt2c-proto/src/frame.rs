@@ -137,11 +137,6 @@ impl FrameCodec {
     pub const fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
-
-    /// Whether a frame has begun in `buffer` and is not complete.
-    pub fn is_mid_frame(buffer: &BytesMut) -> bool {
-        !buffer.is_empty()
-    }
 }
 
 impl Decoder for FrameCodec {
