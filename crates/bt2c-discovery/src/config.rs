@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
-use bt2c_proto::{Network, PeerAddr};
+use bt2c_proto::{Defences, Network, PeerAddr};
 
 /// What an operator can set about discovery. [`Default`] is the testnet with every number of the reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct DiscoveryConfig {
     pub intake_burst: u32,
     /// Least time between two writes of the peers file. Default 60 s: shorter writes much, longer forgets more at a crash.
     pub persist_interval: Duration,
+    /// All on; a simulation can switch one off.
+    pub defences: Defences,
 }
 
 impl Default for DiscoveryConfig {
@@ -62,6 +64,7 @@ impl Default for DiscoveryConfig {
             intake_spacing: Duration::from_secs(10),
             intake_burst: 1000,
             persist_interval: Duration::from_secs(60),
+            defences: Defences::default(),
         }
     }
 }

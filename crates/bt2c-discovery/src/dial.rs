@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use bt2c_proto::{PeerId, Time};
+use bt2c_proto::{Defence, PeerId, Time};
 use rand::RngExt;
 
 use crate::{
@@ -69,6 +69,7 @@ impl NodeDiscovery {
         } else {
             self.alone_since = None;
         }
+        self.ask_named(now, view);
         let feeler = self.feelers.out().is_some_and(|addr| view.outbound.contains(&addr));
         let free = view.outbound.len() - usize::from(feeler) < self.config.outbound_wanted;
         let mut target = self.next_named(now, view, DialReason::Operator);
@@ -82,6 +83,24 @@ impl NodeDiscovery {
                 .or_else(|| self.next_named(now, view, DialReason::Seed));
         }
         target.or_else(|| self.next_feeler(now, view, !free))
+    }
+
+    /// A seed that dialled us is not dialled, and so would never be asked: without any outbound peer it is.
+    fn ask_named(&mut self, now: Time, view: &Connected) {
+        if !self.live.is_empty() {
+            return;
+        }
+        let known: Vec<_> = self.operator.known_among(&view.peers).collect();
+        if known.is_empty() {
+            return;
+        }
+        if self.ask_named_at <= now {
+            self.ask_named_at = now + self.config.interval;
+            for peer in known {
+                self.to_ask.insert(peer, self.askable(now, &peer));
+            }
+        }
+        self.wake_at(self.ask_named_at);
     }
 
     /// Seeds come before the book when there is nobody to go by: nothing has ever answered, or no outbound
@@ -143,6 +162,9 @@ impl NodeDiscovery {
 
     /// The groups that have an outbound peer. Those that the operator named take none.
     fn groups(&self, view: &Connected) -> BTreeSet<Group> {
+        if !self.config.defences.has(Defence::OutboundGroups) {
+            return BTreeSet::new();
+        }
         let counted = view.outbound.iter().filter(|addr| !self.operator.names(**addr));
         counted.map(|addr| Group::of(*addr)).collect()
     }

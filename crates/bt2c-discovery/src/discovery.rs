@@ -56,7 +56,9 @@ pub struct NodeDiscovery {
     /// When a dial that is not possible yet becomes possible.
     pub(crate) wake: Option<Time>,
     round: Round,
-    to_ask: BTreeMap<PeerId, u64>,
+    pub(crate) to_ask: BTreeMap<PeerId, u64>,
+    /// When the operator's peers are asked next that dialled us, while we have no outbound peer.
+    pub(crate) ask_named_at: Time,
     saving: Saving,
 }
 
@@ -87,7 +89,7 @@ pub enum DiscoveryAction {
     },
     /// Send `get_peers` to a connected peer; its answer goes to [`NodeDiscovery::handle_peers`].
     AskPeers {
-        /// Whom to ask: an outbound peer.
+        /// Whom to ask: an outbound peer, or one that the operator named.
         peer: PeerId,
         /// How many addresses to ask for, 10 to 1000.
         count: u64,
@@ -152,6 +154,7 @@ impl NodeDiscovery {
             anchors: Vec::new(),
             pending_anchors: Vec::new(),
             alone_since: None,
+            ask_named_at: Time::default(),
             wake: None,
             round: Round { at: Time::default(), gap: FIRST_GAP },
             to_ask: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bt2c_proto::{PeerId, Time, canonical, limits::MAX_PEERS};
+use bt2c_proto::{Defence, PeerId, Time, canonical, limits::MAX_PEERS};
 
 use crate::{
     answers::Selection,
@@ -46,7 +46,10 @@ impl NodeDiscovery {
     /// `from` is the peer that was asked, at `ip`. Each address costs it one token, usable or not; what exceeds its
     /// bucket is ignored. Addresses that the network does not keep, or that a node at `ip` could not know, are too.
     pub fn handle_peers(&mut self, now: Time, from: PeerId, ip: IpAddr, addrs: &[SocketAddr]) -> usize {
-        let taken = self.intake.take(now, from, addrs.len());
+        let taken = match self.config.defences.has(Defence::AddressBudget) {
+            true => self.intake.take(now, from, addrs.len()),
+            false => addrs.len(),
+        };
         let mut added = 0;
         for addr in &addrs[..taken] {
             if may_pass(self.config.network, addr.ip(), ip) {

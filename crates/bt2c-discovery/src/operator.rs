@@ -80,6 +80,11 @@ impl Operator {
         self.named.iter().find(|named| named.addrs.first() == Some(&addr)).and_then(|named| named.peer)
     }
 
+    /// Those of these peers that answered at an address which the operator named.
+    pub(crate) fn known_among(&self, peers: &BTreeSet<PeerId>) -> impl Iterator<Item = PeerId> {
+        self.named.iter().filter_map(|named| named.peer).filter(|peer| peers.contains(peer))
+    }
+
     /// What the operator called an address that was offered as a target.
     pub(crate) fn named_as(&self, addr: SocketAddr, pin: Option<PeerId>) -> Option<&PeerAddr> {
         let mut named = self.named.iter();

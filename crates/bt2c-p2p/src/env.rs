@@ -23,7 +23,7 @@ use std::{
 use bt2c_proto::{PeerId, Time};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use memory_disk::MemoryDisk;
+pub use memory_disk::{DiskFault, MemoryDisk};
 pub use memory_net::{MemoryHost, MemoryNet};
 pub use real::{RealClock, RealCompute, RealDisk, RealNet};
 pub use virtual_time::{InlineCompute, VirtualClock};
@@ -199,6 +199,21 @@ pub struct Connection {
     pub stream: Box<dyn Stream>,
     /// The address of the other side, canonical.
     pub remote: SocketAddr,
+    /// The certificate that the other side declares (DER), in a simulation without TLS.
+    #[cfg(feature = "simulation")]
+    pub declared: Option<Arc<[u8]>>,
+}
+
+impl Connection {
+    /// A stream and the canonical address of its other side.
+    pub fn new(stream: Box<dyn Stream>, remote: SocketAddr) -> Self {
+        Self {
+            stream,
+            remote,
+            #[cfg(feature = "simulation")]
+            declared: None,
+        }
+    }
 }
 
 impl Debug for Connection {

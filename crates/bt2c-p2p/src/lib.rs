@@ -58,5 +58,5 @@ pub use manager::{
     ingress::{ConnectError, CredentialsError, Handle, Inventory, LocalInfo, ReservedKind},
 };
 pub use metrics::{DropCause, Metrics};
-pub use peer::{ConnectionId, Direction, Peer, PeerInfo, SendError};
+pub use peer::{ConnectionId, Credit, Direction, Peer, PeerInfo, SendError};
 pub use reason::{CloseReason, HandshakeFailure};

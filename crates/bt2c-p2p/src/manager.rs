@@ -6,6 +6,7 @@ mod contest;
 pub(crate) mod core;
 pub(crate) mod dialing;
 mod ending;
+mod eviction;
 pub(crate) mod ingress;
 mod listener;
 mod penalties;

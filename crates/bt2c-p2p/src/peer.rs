@@ -24,6 +24,15 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+/// What a peer was the first with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Credit {
+    /// A valid block.
+    Block,
+    /// A valid transaction.
+    Transaction,
+}
+
 /// Who opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {

@@ -41,6 +41,8 @@ pub(crate) enum Note {
     Message { connection: ConnectionId, message: Message },
     /// The peer did this.
     Report { connection: ConnectionId, offence: Offence, evidence: String },
+    /// A measured round trip.
+    Rtt { connection: ConnectionId, rtt: Duration },
     /// Whether the probed peer is there.
     Probed { connection: ConnectionId, alive: bool },
     /// Nothing useful was heard for the idle time-out.

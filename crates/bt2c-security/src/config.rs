@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use bt2c_proto::limits::FRAME_LIMIT;
+use bt2c_proto::{Defences, limits::FRAME_LIMIT};
 
 use crate::subject::Subject;
 
@@ -46,6 +46,8 @@ pub struct SecurityConfig {
     pub ping_interval_min: Duration,
     /// Who is never limited or banned. Default nobody.
     pub allow: Vec<Subject>,
+    /// All on; a simulation can switch one off.
+    pub defences: Defences,
 }
 
 impl Default for SecurityConfig {
@@ -67,6 +69,7 @@ impl Default for SecurityConfig {
             push_bytes_burst: count(16 * 1024 * 1024),
             ping_interval_min: Duration::from_secs(5),
             allow: Vec::new(),
+            defences: Defences::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
-use bt2c_proto::{IpUnit, PeerId, Time};
+use bt2c_proto::{Defence, IpUnit, PeerId, Time};
 
 use crate::{
     ban::{Ban, BanTable, BanTerms, BansFileError},
@@ -209,7 +209,7 @@ impl SecurityManager {
         let unit = IpUnit::of(ip);
         let by_ip = self.ledger.charge_ip(now, unit, points, &self.config);
         let by_peer = peer.map_or(0, |peer| self.ledger.charge_peer(now, peer, points));
-        if by_ip.max(by_peer) < BAN_THRESHOLD {
+        if by_ip.max(by_peer) < BAN_THRESHOLD || !self.config.defences.has(Defence::Bans) {
             return None;
         }
         self.ledger.settle(unit, peer.as_ref());
@@ -296,6 +296,9 @@ impl SecurityManager {
 
     /// The IPv4 address or IPv6 /64; on a repeat the whole IPv6 /48, for whoever has that has 65,536 times a /64.
     fn range_to_ban(&self, now: Time, ip: IpAddr) -> Subject {
+        if !self.config.defences.has(Defence::BanRanges) {
+            return Subject::Net(ip.to_canonical().into());
+        }
         let unit = Subject::of_ip(ip);
         match Subject::site_of_ip(ip) {
             Some(site) if !self.bans.is_live(now, &unit) && self.bans.strikes(now, &site) > 0 => site,

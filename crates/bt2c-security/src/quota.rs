@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use bt2c_proto::Time;
+use bt2c_proto::{Defence, Time};
 
 use crate::{bucket::Bucket, config::SecurityConfig};
 
@@ -18,6 +18,7 @@ struct Limits {
     shared_requests: Arc<Bucket>,
     /// How far ahead of its bucket the connection may ask before it is in excess.
     patience: Duration,
+    limits_pushes: bool,
     transactions: Tiers,
     blocks: Tiers,
     bytes: Tiers,
@@ -38,6 +39,7 @@ impl SessionQuota {
             requests,
             shared_requests,
             patience,
+            limits_pushes: config.defences.has(Defence::PushLimits),
             transactions: Tiers::new(now, config.tx_burst, config.tx_per_second),
             blocks: Tiers::new(now, config.block_burst, config.blocks_per_second),
             bytes: Tiers::new(now, config.push_bytes_burst, config.push_bytes_per_second),
@@ -64,7 +66,9 @@ impl SessionQuota {
     ///
     /// Messages bunch up on the way, so a sender that paces itself keeps some of the burst in reserve.
     pub fn push(&mut self, now: Time, kind: PushKind, bytes: usize) -> PushAdmission {
-        let Some(limits) = &self.0 else { return PushAdmission::Accept };
+        let Some(limits) = self.0.as_ref().filter(|limits| limits.limits_pushes) else {
+            return PushAdmission::Accept;
+        };
         let count = match kind {
             PushKind::Block => &limits.blocks,
             PushKind::Transaction => &limits.transactions,

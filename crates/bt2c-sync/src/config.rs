@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bt2c_proto::limits::FRAME_LIMIT;
+use bt2c_proto::{Defences, limits::FRAME_LIMIT};
 
 use crate::pool::PoolConfig;
 
@@ -44,6 +44,8 @@ pub struct SyncConfig {
     pub progress_interval: Duration,
     /// Limits of the transaction pool.
     pub pool: PoolConfig,
+    /// All on; a simulation can switch one off.
+    pub defences: Defences,
 }
 
 impl Default for SyncConfig {
@@ -65,6 +67,7 @@ impl Default for SyncConfig {
             store_retry: Duration::from_secs(5),
             progress_interval: Duration::from_secs(1),
             pool: PoolConfig::default(),
+            defences: Defences::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
-use bt2c_proto::Network;
+use bt2c_proto::{Network, PeerAddr};
 
-use crate::{DiscoveryConfig, Source};
+use crate::{DiscoveryAction, DiscoveryConfig, Source};
 
 use super::*;
 
@@ -317,4 +317,38 @@ fn a_large_book_is_looked_through_in_parts() {
     let view = Connected { outbound: [addr("11.0.255.255:1")].into(), ..Connected::default() };
     assert_eq!(node.next_dial(at(0), &view), None, "its netgroup is taken");
     assert_eq!(node.wake, Some(at(0) + RESAMPLE));
+}
+
+#[test]
+fn a_seed_that_dialled_us_is_asked_while_there_is_no_outbound_peer() {
+    let seed: PeerAddr = "11.9.0.1:8338".parse().unwrap();
+    let mut node = node(Network::Mainnet, |config| config.seeds.push(seed));
+    let (mut view, seed) = (Connected::default(), addr("11.9.0.1:8338"));
+    let asked = |node: &mut NodeDiscovery| -> Vec<_> {
+        let actions = std::iter::from_fn(|| node.poll_action());
+        let asked = actions.filter_map(|action| match action {
+            DiscoveryAction::AskPeers { peer, .. } => Some(peer),
+            _ => None,
+        });
+        asked.collect()
+    };
+    dial_all(&mut node, at(0), &mut view);
+    connect(&mut node, at(0), &mut view, seed, peer(1));
+    assert_eq!(asked(&mut node), [peer(1)]);
+    end(&mut node, at(1), &mut view, seed, peer(1));
+    // It comes back on its own, together with a stranger, who is not asked.
+    view.peers.extend([peer(1), peer(2)]);
+    assert!(dial_all(&mut node, at(2), &mut view).is_empty());
+    assert_eq!(asked(&mut node), [peer(1)]);
+    node.handle_timeout(at(3));
+    assert!(dial_all(&mut node, at(3), &mut view).is_empty());
+    assert_eq!(asked(&mut node), []);
+    assert!(node.poll_timeout().is_some_and(|wake| wake <= at(62)));
+    dial_all(&mut node, at(62), &mut view);
+    assert_eq!(asked(&mut node), [peer(1)], "once an interval");
+    // With an outbound peer there is no need.
+    connect(&mut node, at(63), &mut view, public(1), peer(3));
+    assert_eq!(asked(&mut node), [peer(3)]);
+    dial_all(&mut node, at(200), &mut view);
+    assert_eq!(asked(&mut node), []);
 }

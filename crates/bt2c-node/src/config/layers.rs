@@ -44,6 +44,8 @@ pub enum Origin {
     Variable(String),
     /// A flag.
     Flag(&'static str),
+    /// A setting of a simulation: key and value.
+    Setting(String),
 }
 
 impl fmt::Display for Origin {
@@ -52,6 +54,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "--{}", name.replace('_', "-")),
+            Self::Setting(setting) => write!(f, "setting {setting}"),
         }
     }
 }
@@ -185,6 +188,21 @@ impl Layers {
             all.push(Assignment { key, raw: Ok(raw), origin: Origin::Flag(name) });
         }
         Ok(all)
+    }
+}
+
+impl NodeConfig {
+    /// Sets one key to what a text says, as an environment variable would.
+    ///
+    /// # Errors
+    /// If there is no such key, or the text does not fit it. What keys have to do with each other is checked at the
+    /// start of a node.
+    pub fn set(&mut self, key: &str, text: &str) -> Result<(), ConfigError> {
+        let origin = Origin::Setting(format!("{key}={text}"));
+        let key = known(key, &origin)?;
+        let raw = key.kind.read_variable(text);
+        let assignment = Assignment { key, raw, origin };
+        (key.apply)(self, assignment.value()?).map_err(|source| assignment.error(source))
     }
 }
 

@@ -138,10 +138,10 @@ impl Net for MemoryHost {
                 let here = MemoryStream::new(Arc::clone(&back), Arc::clone(&out));
                 let there = MemoryStream::new(out, back);
                 let from = SocketAddr::new(self.ip, shared.free_port());
-                (here, Connection { stream: Box::new(there), remote: from }, listener)
+                (here, Connection::new(Box::new(there), from), listener)
             };
             listener.try_send(there).map_err(|_| io::ErrorKind::ConnectionRefused)?;
-            Ok(Connection { stream: Box::new(here), remote })
+            Ok(Connection::new(Box::new(here), remote))
         })
     }
 

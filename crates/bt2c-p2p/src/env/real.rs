@@ -64,7 +64,7 @@ fn socket_for(ip: IpAddr) -> io::Result<TcpSocket> {
 
 fn connection(stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
-    Ok(Connection { stream: Box::new(stream), remote: canonical(remote) })
+    Ok(Connection::new(Box::new(stream), canonical(remote)))
 }
 
 struct RealListener {

@@ -192,6 +192,7 @@ impl Actor {
             Note::Report { connection, offence, evidence } => {
                 self.core.handle_report(now, connection, offence, &evidence);
             }
+            Note::Rtt { connection, rtt } => self.core.handle_rtt(connection, rtt),
             Note::Probed { connection, alive } => self.core.handle_probed(now, connection, alive),
             Note::Idle { connection } => self.core.handle_idle(now, connection),
             Note::Closed { connection, reason, fault } => {

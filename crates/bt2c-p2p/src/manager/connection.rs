@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bt2c_proto::{Hello, NodeId, PeerAddr, PeerId};
 
+use super::eviction::Standing;
 use crate::peer::Direction;
 
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Conn {
     pub(super) state: State,
     /// We have asked for its end.
     pub(super) closing: bool,
+    /// What speaks for it when somebody has to go.
+    pub(super) standing: Standing,
 }
 
 /// A dial that discovery asked for.

@@ -15,10 +15,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::Arc,
+    time::Duration,
 };
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
-use bt2c_proto::{CloseCode, Hello, Message, PeerAddr, PeerId, Time};
+use bt2c_proto::{CloseCode, Defence, Hello, Message, PeerAddr, PeerId, Time};
 use bt2c_security::{Ban, Offence, SecurityManager, Subject};
 use lru::LruCache;
 
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     config::P2PConfig,
     local::Local,
-    peer::{ConnectionId, Direction},
+    peer::{ConnectionId, Credit, Direction},
     reason::{CloseReason, Refusal},
 };
 
@@ -99,6 +100,8 @@ pub(crate) struct Core {
     /// How many addresses each connection was asked for.
     pub(super) asked: BTreeMap<ConnectionId, u64>,
     pub(super) unreached: Unreached,
+    /// By which netgroups are spared from eviction.
+    pub(super) eviction_key: [u64; 2],
     next_connection: u64,
     pub(super) stopping: bool,
     pub(super) actions: VecDeque<Action>,
@@ -106,7 +109,9 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Arc<P2PConfig>, local: Arc<Local>, seed: [u8; 32]) -> Self {
+        let [one, two, ..] = seed.as_chunks().0 else { unreachable!("a seed has 32 bytes") };
         Self {
+            eviction_key: [u64::from_le_bytes(*one), u64::from_le_bytes(*two)],
             security: SecurityManager::new(config.security.clone()),
             discovery: NodeDiscovery::new(config.discovery.clone(), seed),
             config,
@@ -184,13 +189,32 @@ impl Core {
             }
             Message::Peers(answer) => {
                 let count = self.asked.remove(&connection).unwrap_or(0);
-                let asked = usize::try_from(count).unwrap_or(usize::MAX).min(answer.peers.len());
+                let mut asked = usize::try_from(count).unwrap_or(usize::MAX).min(answer.peers.len());
+                if !self.config.security.defences.has(Defence::SolicitedAnswers) {
+                    asked = answer.peers.len();
+                }
                 let peer = *peer;
                 self.discovery.handle_peers(now, peer, remote.ip(), &answer.peers[..asked]);
             }
             _ => {}
         }
         self.settle(now);
+    }
+
+    /// A round trip was measured.
+    pub(crate) fn handle_rtt(&mut self, connection: ConnectionId, rtt: Duration) {
+        if let Some(conn) = self.connections.get_mut(&connection) {
+            conn.standing.measured(rtt);
+        }
+    }
+
+    /// A peer was the first with something that was worth having.
+    pub(crate) fn handle_credit(&mut self, now: Time, peer: &PeerId, credit: Credit) {
+        if let Some(conn) =
+            self.connection_of(peer).and_then(|connection| self.connections.get_mut(&connection))
+        {
+            conn.standing.credit(now, credit);
+        }
     }
 
     /// Nothing useful was heard from a peer for long: it is pruned if there are enough others.

@@ -7,6 +7,7 @@ use bt2c_proto::{CloseCode, PeerAddr, PeerId, Time};
 use super::{
     connection::{Conn, State, Target},
     core::{Action, Core},
+    eviction::Standing,
     slots,
 };
 use crate::{
@@ -65,6 +66,7 @@ impl Core {
             target,
             state: State::Connecting,
             closing: false,
+            standing: Standing::default(),
         });
         self.view.outbound.extend(remote);
         self.actions.push_back(Action::Dial { connection, addr });

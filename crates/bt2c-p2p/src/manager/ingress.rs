@@ -21,7 +21,7 @@ use crate::{
     env::Clock,
     event::{Event, Inbound},
     metrics::Metrics,
-    peer::{Peer, PeerInfo},
+    peer::{Credit, Peer, PeerInfo},
     reason::CloseReason,
     session::handshake::Tls,
 };
@@ -85,6 +85,7 @@ pub(crate) enum Request {
     Relay { inventory: Inventory, frame: Frame },
     Seen { inventory: Inventory, peer: PeerId },
     Report { peer: PeerId, offence: Offence, evidence: String },
+    Credit { peer: PeerId, credit: Credit },
     Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
     Known { reply: oneshot::Sender<Vec<KnownPeer>> },
     Bans { reply: oneshot::Sender<Vec<Ban>> },
@@ -209,6 +210,11 @@ impl Handle {
     /// Charges a peer with an offence, with the evidence for it.
     pub async fn report(&self, peer: PeerId, offence: Offence, evidence: String) {
         self.tell(Request::Report { peer, offence, evidence }).await;
+    }
+
+    /// Notes that a peer was the first with something worth having. It speaks for the peer when slots are short.
+    pub async fn credit(&self, peer: PeerId, credit: Credit) {
+        self.tell(Request::Credit { peer, credit }).await;
     }
 
     /// The connected peers.

@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bt2c_proto::{CloseCode, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global};
+use bt2c_proto::{
+    CloseCode, Defence, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global,
+};
 use bt2c_security::Attempt;
 
 use super::{
     connection::{Conn, State},
     core::{Action, Core},
+    eviction::{Candidate, GRACE, Standing, evictee},
 };
 use crate::{
     config::P2PConfig,
@@ -35,6 +38,7 @@ impl Core {
             target: None,
             state: State::Connecting,
             closing: false,
+            standing: Standing::default(),
         }))
     }
 
@@ -49,7 +53,7 @@ impl Core {
         if inbound().filter(is_pending).count() >= self.config.pending_total {
             return Err(CloseCode::Full);
         }
-        if self.is_exempt(ip) {
+        if self.is_exempt(ip) || !self.config.security.defences.has(Defence::InboundGroups) {
             return Ok(());
         }
         let (unit, subnet) = (IpUnit::of(ip), Subnet::of(ip));
@@ -58,7 +62,12 @@ impl Core {
         let over = inbound().filter(same_ip).count() >= self.config.inbound_per_ip
             || inbound().filter(same_subnet).count() >= self.config.inbound_per_subnet
             || inbound().filter(is_pending).filter(same_ip).count() >= self.config.pending_per_ip;
-        if over { Err(CloseCode::Full) } else { Ok(()) }
+        // Whoever could not stay is spared the handshake, and so are we; one that is connected may be coming back.
+        let stranger = !self.connections.values().any(|conn| conn.is_open() && same_ip(&conn));
+        if over || stranger && self.is_full(Direction::Inbound) && self.evictee(now).is_none() {
+            return Err(CloseCode::Full);
+        }
+        Ok(())
     }
 
     /// Whether the limits on groups of addresses do not count this one: it is allow-listed, the operator named it, or it
@@ -127,7 +136,8 @@ impl Core {
         } else {
             self.judge_hello(now, direction, remote, peer, &hello)
         };
-        let feeler = conn.is_feeler();
+        let verdict = verdict.or_else(|refusal| self.make_room(now, direction, refusal));
+        let feeler = self.connections.get(&connection).is_some_and(Conn::is_feeler);
         match (verdict, self.peers.get(&peer)) {
             (Err(refusal), _) => {
                 self.actions.push_back(Action::Refuse { connection, refusal });
@@ -164,11 +174,14 @@ impl Core {
         if !allowed && self.security.is_peer_banned(now, &peer).is_some() {
             return Err(Refusal::Banned);
         }
-        let outbound = self
-            .connections
-            .values()
-            .filter(|conn| conn.is_open() && conn.direction == Direction::Outbound)
-            .count();
+        let is_new = !self.peers.contains_key(&peer);
+        if is_new && self.is_full(direction) { Err(Refusal::Full) } else { Ok(()) }
+    }
+
+    /// Whether all slots are taken that connections of this direction may take.
+    fn is_full(&self, direction: Direction) -> bool {
+        let outbound = |conn: &&Conn| conn.is_open() && conn.direction == Direction::Outbound;
+        let outbound = self.connections.values().filter(outbound).count();
         // Strangers cannot take the slots that we want to fill ourselves; a small node keeps half of its slots for them.
         let most = self.config.max_connections;
         let reserved = match direction {
@@ -177,9 +190,34 @@ impl Core {
             }
             Direction::Outbound => 0,
         };
-        let is_new = !self.peers.contains_key(&peer);
-        let limit = most - reserved;
-        if is_new && self.peers.len() >= limit { Err(Refusal::Full) } else { Ok(()) }
+        let staying = |connection| self.connections.get(connection).is_some_and(|conn| !conn.closing);
+        let taken = self.peers.values().filter(|connection| staying(connection)).count();
+        taken >= most - reserved
+    }
+
+    /// Lets somebody go for an inbound newcomer that found all slots taken, unless all are spared.
+    fn make_room(&mut self, now: Time, direction: Direction, refusal: Refusal) -> Result<(), Refusal> {
+        if direction != Direction::Inbound || refusal != Refusal::Full {
+            return Err(refusal);
+        }
+        let evictee = self.evictee(now).ok_or(refusal)?;
+        self.close(evictee, CloseCode::Pruned);
+        Ok(())
+    }
+
+    /// Who has to go for an inbound newcomer.
+    fn evictee(&self, now: Time) -> Option<ConnectionId> {
+        if !self.config.security.defences.has(Defence::InboundEviction) {
+            return None;
+        }
+        let may_go = |(connection, conn): (&ConnectionId, &Conn)| {
+            let ip = conn.remote?.ip();
+            let open = conn.direction == Direction::Inbound && conn.is_open() && !conn.closing;
+            let counts = open && now.since(conn.standing.since) >= GRACE;
+            let candidate = Candidate { connection: *connection, ip, standing: conn.standing };
+            (counts && !self.is_exempt(ip)).then_some(candidate)
+        };
+        evictee(self.connections.iter().filter_map(may_go).collect(), self.eviction_key)
     }
 
     pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, peer: PeerId, hello: Box<Hello>) {
@@ -191,6 +229,7 @@ impl Core {
             Direction::Outbound => None,
         };
         conn.state = State::Open { peer, listens };
+        conn.standing = Standing { since: now, ..Standing::default() };
         self.peers.insert(peer, connection);
         self.view.peers.insert(peer);
         self.view.inbound.extend(listens);

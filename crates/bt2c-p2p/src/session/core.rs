@@ -14,7 +14,9 @@ mod liveness;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
-use bt2c_proto::{CloseCode, Disconnect, Envelope, Frame, Hello, Message, MessageKind, PeerId, Text, Time};
+use bt2c_proto::{
+    CloseCode, Defences, Disconnect, Envelope, Frame, Hello, Message, MessageKind, PeerId, Text, Time,
+};
 use bt2c_security::{Offence, SessionQuota};
 use bytes::Bytes;
 
@@ -56,6 +58,7 @@ pub(crate) struct SessionConfig {
     frame_timeout: Duration,
     /// How soon after a ping another may follow.
     ping_spacing: Duration,
+    pub(super) defences: Defences,
 }
 
 impl SessionConfig {
@@ -66,6 +69,7 @@ impl SessionConfig {
             idle_timeout: config.idle_timeout,
             frame_timeout: config.frame_timeout,
             ping_spacing: config.security.ping_interval_min + PING_SLACK,
+            defences: config.security.defences,
         }
     }
 }

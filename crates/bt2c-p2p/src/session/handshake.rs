@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use bt2c_proto::{CloseCode, Host, PeerAddr, Time};
+use bt2c_proto::{CloseCode, Defence, Host, PeerAddr, Time};
 use bt2c_security::{Credentials, Offence, TlsError, tls_offence};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -99,6 +99,7 @@ impl Workshop {
     async fn connect(self, origin: Origin, mut link: Link, deadlines: Deadlines) -> Result<Session, Failed> {
         let shutdown = self.shared.shutdown.clone();
         let out_of_time = self.shared.clock.sleep_until(deadlines.tls);
+        let has_deadline = self.session.defences.has(Defence::HandshakeDeadline);
         let (secured, consent) = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Err(closed(CloseCode::Shutdown)),
@@ -107,7 +108,7 @@ impl Workshop {
                 Some(Command::Refuse(refusal)) => refusal.code(),
                 Some(Command::Admit(_) | Command::Probe) | None => CloseCode::Shutdown,
             })),
-            () = out_of_time => return Err(HandshakeFailure::Timeout.into()),
+            () = out_of_time, if has_deadline => return Err(HandshakeFailure::Timeout.into()),
             secured = self.secure(origin, link.connection) => secured?,
         };
         let now = self.shared.clock.now();
@@ -126,24 +127,37 @@ impl Workshop {
     }
 
     async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Consent), Failed> {
-        let secured = match origin {
-            Origin::Accepted(accepted) => {
-                let stream = self.tls.acceptor.accept(accepted.stream).await;
-                let stream = stream.map_err(|error| tls_failure(&error, Direction::Inbound))?;
-                Secured { direction: Direction::Inbound, remote: accepted.remote, stream: stream.into() }
-            }
-            Origin::Dial(addr) => {
-                let dialled = self.dial(&addr).await?;
-                let stream = self.tls.connector.connect(bt2c_security::server_name(), dialled.stream).await;
-                let stream = stream.map_err(|error| tls_failure(&error, Direction::Outbound))?;
-                Secured { direction: Direction::Outbound, remote: dialled.remote, stream: stream.into() }
+        let (direction, raw) = match origin {
+            Origin::Accepted(accepted) => (Direction::Inbound, accepted),
+            Origin::Dial(addr) => (Direction::Outbound, self.dial(&addr).await?),
+        };
+        let remote = raw.remote;
+        let (stream, certificate) = self.authenticate(direction, raw).await?;
+        let consent = self.ask_consent(connection, remote, certificate).await?;
+        Ok((Secured { direction, remote, stream }, consent))
+    }
+
+    /// The TLS handshake: the stream above it, and the certificate of the other side.
+    async fn authenticate(
+        &self,
+        direction: Direction,
+        raw: Connection,
+    ) -> Result<(Box<dyn Stream>, Vec<u8>), Failed> {
+        #[cfg(feature = "simulation")]
+        if let Some(declared) = raw.declared {
+            return Ok((raw.stream, declared.to_vec()));
+        }
+        let stream: io::Result<TlsStream<_>> = match direction {
+            Direction::Inbound => self.tls.acceptor.accept(raw.stream).await.map(Into::into),
+            Direction::Outbound => {
+                let connecting = self.tls.connector.connect(bt2c_security::server_name(), raw.stream);
+                connecting.await.map(Into::into)
             }
         };
-        let (_, tls) = secured.stream.get_ref();
-        let certificate = tls.peer_certificates().and_then(<[_]>::first).map(|der| der.to_vec());
-        let certificate = certificate.ok_or(HandshakeFailure::Certificate)?;
-        let consent = self.ask_consent(connection, secured.remote, certificate).await?;
-        Ok((secured, consent))
+        let stream = stream.map_err(|error| tls_failure(&error, direction))?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = certificate.ok_or(HandshakeFailure::Certificate)?.to_vec();
+        Ok((Box::new(stream), certificate))
     }
 
     async fn dial(&self, addr: &PeerAddr) -> Result<Connection, Failed> {
@@ -183,7 +197,7 @@ impl Workshop {
 struct Secured {
     direction: Direction,
     remote: SocketAddr,
-    stream: TlsStream<Box<dyn Stream>>,
+    stream: Box<dyn Stream>,
 }
 
 const fn closed(code: CloseCode) -> Failed {

@@ -8,7 +8,6 @@ use std::{io, sync::atomic::Ordering, time::Duration};
 use bt2c_proto::{CloseCode, Frame, FrameCodec, Message, MessageKind, PeerId, Time, limits::FRAME_LIMIT};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
-use tokio_rustls::TlsStream;
 use tokio_util::codec::Decoder;
 
 use super::{
@@ -37,8 +36,8 @@ pub(crate) struct Session {
     link: Link,
     core: SessionCore,
     remote: PeerId,
-    reader: ReadHalf<TlsStream<Box<dyn Stream>>>,
-    writing: Writing<WriteHalf<TlsStream<Box<dyn Stream>>>>,
+    reader: ReadHalf<Box<dyn Stream>>,
+    writing: Writing<WriteHalf<Box<dyn Stream>>>,
     codec: FrameCodec,
     buffer: BytesMut,
     read_size: usize,
@@ -64,7 +63,7 @@ impl Session {
         link: Link,
         core: SessionCore,
         remote: PeerId,
-        stream: TlsStream<Box<dyn Stream>>,
+        stream: Box<dyn Stream>,
     ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
@@ -141,7 +140,10 @@ impl Session {
                 return;
             }
             Action::RaiseFrameLimit => return self.codec.set_limit(FRAME_LIMIT),
-            Action::Rtt(rtt) => return self.link.stats.set_rtt(rtt),
+            Action::Rtt(rtt) => {
+                self.link.stats.set_rtt(rtt);
+                Note::Rtt { connection, rtt }
+            }
             Action::Dropped(cause) => return self.shared.metrics.count_dropped(cause),
             Action::Deliver(message @ (Message::GetPeers(_) | Message::Peers(_)), _) => {
                 Note::Message { connection, message }

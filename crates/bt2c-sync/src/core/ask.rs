@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bt2c_proto::{
-    CloseCode, GetBlocks, Height, PeerId, Time,
+    CloseCode, Defence, GetBlocks, Height, PeerId, Time,
     limits::{FRAME_LIMIT, MAX_BLOCKS},
 };
 
@@ -17,6 +17,10 @@ use crate::event::Event;
 impl Core {
     /// Asks every peer that is free for what is wanted most of it.
     pub(super) fn ask(&mut self, now: Time) {
+        let unasked = |state: &PeerState| state.genesis == GenesisState::Unasked;
+        if self.pursuit.is_none() && !self.has_candidates() && !self.peers.values().any(unasked) {
+            return;
+        }
         let leader = self.leader();
         let free =
             |state: &PeerState| state.request.is_none() && !state.ignored && state.pace.ready_at() <= now;
@@ -120,6 +124,9 @@ impl Core {
 
     /// Gives up waiting for answers whose time is over.
     pub(super) fn expire_requests(&mut self, now: Time) {
+        if !self.config.defences.has(Defence::StallTimeout) {
+            return;
+        }
         let mut stalled = Vec::new();
         let mut dead = Vec::new();
         for (peer, state) in &mut self.peers {
@@ -148,6 +155,7 @@ impl Core {
             .values()
             .filter(|state| !state.ignored)
             .filter_map(|state| match &state.request {
+                Some(_) if !self.config.defences.has(Defence::StallTimeout) => None,
                 Some(request) if request.late => Some(request.sent + self.config.close_timeout),
                 Some(request) => Some(request.sent + self.config.request_timeout),
                 None if busy || state.genesis == GenesisState::Unasked => {

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use bt2c_p2p::Inventory;
-use bt2c_proto::{BlockHash, PeerId, Time};
+use bt2c_proto::{BlockHash, Defence, PeerId, Time};
 
 use super::{
     Action, Core, PeerState,
@@ -15,9 +15,12 @@ impl Core {
     /// Whether a peer says it has a better chain than ours, and may be asked for it.
     pub(super) fn is_candidate(&self, state: &PeerState) -> Option<Claim> {
         let claim = state.claim.filter(|_| state.usable())?;
-        let better = self.consensus.better(claim.tip(), self.tip().tip());
+        // Asked of every peer at every input, and mostly of peers that have what we have: the cheap question first.
+        if !self.consensus.better(claim.tip(), self.tip().tip()) {
+            return None;
+        }
         let new = claim.hash.is_none_or(|hash| !self.recent.contains(&hash) && !self.is_arriving(&hash));
-        (better && new).then_some(claim)
+        new.then_some(claim)
     }
 
     /// Whether a block is about to be stored without being asked for.
@@ -37,7 +40,7 @@ impl Core {
     /// A height so far above ours that it has to be shown before it is believed.
     pub(super) fn is_far(&self, claim: Claim, state: &PeerState) -> bool {
         let near = self.tip().height.get().saturating_add(state.range_blocks(self.average_block));
-        claim.height > near && claim.height > state.proven
+        claim.height > near && claim.height > state.proven && self.config.defences.has(Defence::HeightProof)
     }
 
     /// Chooses the peer whose branch is followed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bt2c_proto::{Block, CloseCode, Height, PeerId, Time};
+use bt2c_proto::{Block, CloseCode, Defence, Height, PeerId, Time};
 
 use super::{
     Action, Blame, Checking, Core, GenesisState, PeerState, Purpose,
@@ -86,7 +86,9 @@ impl Core {
         if blocks.is_empty() {
             // It has none of them, so its chain ends below.
             let height = request.start.saturating_sub(1);
-            state.claim = Some(Claim { height, hash: None }).filter(|_| height > 0);
+            if self.config.defences.has(Defence::ClaimDoubt) {
+                state.claim = Some(Claim { height, hash: None }).filter(|_| height > 0);
+            }
             state.demerit();
             return;
         }

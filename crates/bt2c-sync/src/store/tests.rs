@@ -1,12 +1,9 @@
-mod faulty;
-
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bt2c_p2p::env::{Disk, DiskFile, MemoryDisk};
 use bt2c_proto::{Block, BlockHash, Height};
 use proptest::prelude::*;
 
-use self::faulty::FaultyDisk;
 use super::*;
 use crate::testing::{GENESIS_TIME, SLOT, TestConsensus, checked, places};
 
@@ -129,7 +126,7 @@ fn script() -> Vec<Step> {
 }
 
 /// Runs the script until the disk fails; the model before the failed step, and after it had it worked.
-fn run(disk: &FaultyDisk, model: &mut Model) -> Option<Model> {
+fn run(disk: &MemoryDisk, model: &mut Model) -> Option<Model> {
     let Ok(store) = open(Arc::new(disk.clone())) else { return Some(model.clone()) };
     let done = model.blocks.len();
     let mut made = 1;
@@ -155,7 +152,7 @@ fn run(disk: &FaultyDisk, model: &mut Model) -> Option<Model> {
 fn a_crash_at_any_write_or_sync_loses_nothing_that_was_acknowledged() {
     let mut operation = 0;
     loop {
-        let disk = FaultyDisk::new();
+        let disk = MemoryDisk::new();
         let mut model = Model::new();
         disk.fail_from(Some(operation));
         let interrupted = run(&disk, &mut model);
@@ -186,7 +183,7 @@ fn a_crash_at_any_write_or_sync_loses_nothing_that_was_acknowledged() {
 #[test]
 fn a_store_goes_on_after_a_full_disk() {
     for operation in 0..40 {
-        let disk = FaultyDisk::new();
+        let disk = MemoryDisk::new();
         let store = open(Arc::new(disk.clone())).unwrap();
         let mut model = Model::new();
         let first = TestConsensus::new().row(&store.tip(), 3, 1);

@@ -35,6 +35,7 @@ impl Actor {
             Request::Report { peer, offence, evidence } => {
                 self.core.handle_judged(now, peer, offence, &evidence)
             }
+            Request::Credit { peer, credit } => self.core.handle_credit(now, &peer, credit),
             Request::Peers { reply } => answer(reply, self.peers(now)),
             Request::Known { reply } => answer(reply, self.core.known()),
             Request::Bans { reply } => answer(reply, self.core.parts().0.bans(now)),

@@ -1,6 +1,6 @@
 //! What an open session lets through: answers that were asked for, pushes and requests within the limits.
 
-use bt2c_proto::{CloseCode, Message, MessageKind, Text, Throttled, Time};
+use bt2c_proto::{CloseCode, Defence, Message, MessageKind, Text, Throttled, Time};
 use bt2c_security::{Admission, Offence, PushAdmission, PushKind};
 
 use super::{Action, SessionCore};
@@ -44,11 +44,11 @@ impl SessionCore {
 
     fn admit_answer(&mut self, count: impl FnOnce(&mut Unanswered) -> &mut u32) -> bool {
         let count = count(&mut self.unanswered);
-        if *count == 0 {
+        if *count == 0 && self.config.defences.has(Defence::SolicitedAnswers) {
             self.actions.push_back(Action::Dropped(DropCause::Unasked));
             return false;
         }
-        *count -= 1;
+        *count = count.saturating_sub(1);
         true
     }
 

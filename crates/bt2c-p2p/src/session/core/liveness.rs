@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bt2c_proto::{CloseCode, Message, Ping, Time};
+use bt2c_proto::{CloseCode, Defence, Message, Ping, Time};
 
 use super::{Action, Phase, SessionCore};
 use crate::metrics::DropCause;
@@ -54,7 +54,9 @@ impl SessionCore {
 
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         match self.phase {
-            Phase::AwaitHello | Phase::AwaitVerdict => Some(self.hello_deadline),
+            Phase::AwaitHello | Phase::AwaitVerdict => {
+                Some(self.hello_deadline).filter(|_| self.config.defences.has(Defence::HandshakeDeadline))
+            }
             Phase::Closed => None,
             Phase::Open => {
                 let times = [
@@ -77,7 +79,7 @@ impl SessionCore {
 
     /// When the frame that is coming in must be complete.
     pub(super) fn frame_deadline(&self) -> Option<Time> {
-        let (started, len) = self.partial?;
+        let (started, len) = self.partial.filter(|_| self.config.defences.has(Defence::FrameDeadline))?;
         Some(started + self.config.frame_timeout + Duration::from_secs(len as u64 / MIN_FRAME_RATE))
     }
 
