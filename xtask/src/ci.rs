@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -35,6 +36,8 @@ enum Step {
     Layers,
     /// The golden vectors.
     Vectors,
+    /// Every scenario twice, every attack without each of its defences, and the sweep of docs/simulation.md.
+    Simulate,
     /// The Python peer against a real node.
     Interop,
     /// Licences, bans and sources of dependencies.
@@ -81,9 +84,23 @@ impl Workshop {
             Step::Test => self.cargo(&["test", "--workspace"]),
             Step::Layers => layers::run(&self.root),
             Step::Vectors => vectors::run(&self.root, false),
+            Step::Simulate => self.simulate(),
             Step::Interop => self.interop(),
             Step::Deny => self.deny(),
         }
+    }
+
+    /// In the build of the tests: it is half as fast as a release, and need not be made.
+    fn simulate(&self) -> Result<()> {
+        self.cargo(&["xtask", "simulate", "--twice", "--tls", "off"])?;
+        self.cargo(&["xtask", "simulate", "smoke", "partition", "json-bomb", "--twice", "--seeds", "2..5"])?;
+        self.cargo(&["xtask", "simulate", "mutations"])?;
+        let page =
+            fs::read_to_string(self.root.join("docs/simulation.md")).context("reading docs/simulation.md")?;
+        let script = sweep(&page).context("docs/simulation.md has no sweep to run")?;
+        let mut bash = self.command("bash");
+        bash.args(["-euo", "pipefail", "-c", script]);
+        succeed(bash)
     }
 
     /// The Python peer first against itself, which takes seconds, then against a node built from this very source.
@@ -119,6 +136,12 @@ impl Workshop {
     }
 }
 
+/// The script of a page that it says we run.
+fn sweep(page: &str) -> Option<&str> {
+    let (_, marked) = page.split_once("<!-- run by cargo xtask ci -->\n```sh\n")?;
+    marked.split_once("```").map(|(script, _)| script)
+}
+
 /// The cargo that runs us, so that all steps use one toolchain.
 fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
@@ -136,6 +159,12 @@ fn succeed(mut command: Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_has_a_sweep_to_run() {
+        let script = sweep(include_str!("../../docs/simulation.md")).unwrap();
+        assert!(script.contains("parallel --jobs") && script.contains("simulate merge"), "{script}");
+    }
 
     #[test]
     fn a_step_that_fails_is_told_with_its_command() {

@@ -2,6 +2,7 @@
 //!
 //! - The six crates stand in one order, and a crate depends only on those below it, tests included. Nothing depends on
 //!   `xtask` or `tests`.
+//! - No layer turns on the feature `simulation` of another: a node cannot be built with switches for its defences.
 //! - Pure crates, and the cores of the others, name no runtime, clock, thread, file, socket, process, randomness of
 //!   their own, or map whose order changes from run to run. Comments, strings and tests may.
 //!
@@ -12,7 +13,7 @@ mod purity;
 mod tokens;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,6 +41,7 @@ const RUNTIMES: [&str; 5] = ["tokio", "tokio-rustls", "axum", "ureq", "tracing-s
 pub fn run(root: &Path) -> Result<()> {
     let metadata = metadata(root)?;
     let mut violations = arrows(&metadata.packages);
+    violations.extend(simulation(&metadata.packages));
     let scanned = purity::check(root, &mut violations)?;
     for violation in &violations {
         eprintln!("{violation}");
@@ -62,6 +64,8 @@ pub(crate) struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    #[serde(default)]
+    features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,6 +73,8 @@ struct Dependency {
     name: String,
     /// `dev`, `build`, or nothing for an ordinary one.
     kind: Option<String>,
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 /// Asks cargo, without touching a registry.
@@ -81,6 +87,29 @@ pub(crate) fn metadata(root: &Path) -> Result<Metadata> {
         .context("running cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).context("reading what cargo metadata says")
+}
+
+/// The feature under which defences can be switched off.
+const SIMULATION: &str = "simulation";
+
+/// Every way in which a node could be built so that its defences can be switched off.
+fn simulation(packages: &[Package]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for package in packages.iter().filter(|package| ORDER.contains(&package.name.as_str())) {
+        let name = &package.name;
+        let takes = |other: &&Dependency| other.features.iter().any(|feature| feature == SIMULATION);
+        for other in package.dependencies.iter().filter(takes) {
+            let other = &other.name;
+            violations.push(format!("{name} takes {other} with {SIMULATION}: only what stands above may"));
+        }
+        let leads = |(feature, others): (&String, &Vec<String>)| {
+            feature != SIMULATION && others.iter().any(|other| other.ends_with(SIMULATION))
+        };
+        if package.features.iter().any(leads) {
+            violations.push(format!("a feature of {name} other than {SIMULATION} turns that on"));
+        }
+    }
+    violations
 }
 
 /// Every arrow between members that does not point down.
@@ -120,21 +149,21 @@ fn arrows(packages: &[Package]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn package(name: &str) -> Package {
+        Package { name: name.to_owned(), dependencies: Vec::new(), features: BTreeMap::new() }
+    }
+
     /// A workspace of the six layers, each depending on the one below, and whatever else is planted.
     fn violations(planted: &[(&str, &str, Option<&str>)]) -> Vec<String> {
-        let mut packages: Vec<_> = ORDER
-            .iter()
-            .chain(&ABOVE)
-            .map(|name| Package { name: (*name).to_owned(), dependencies: Vec::new() })
-            .collect();
+        let mut packages: Vec<_> = ORDER.iter().chain(&ABOVE).map(|name| package(name)).collect();
         let below = ORDER.windows(2).map(|pair| (pair[1], pair[0], None));
         for (name, other, kind) in below.chain(planted.iter().copied()) {
             if !packages.iter().any(|package| package.name == name) {
-                packages.push(Package { name: name.to_owned(), dependencies: Vec::new() });
+                packages.push(package(name));
             }
             let package = packages.iter_mut().find(|package| package.name == name).unwrap();
             let kind = kind.map(str::to_owned);
-            package.dependencies.push(Dependency { name: other.to_owned(), kind });
+            package.dependencies.push(Dependency { name: other.to_owned(), kind, features: Vec::new() });
         }
         arrows(&packages)
     }
@@ -181,6 +210,22 @@ mod tests {
     fn a_runtime_below_a_pure_crate_is_found() {
         let found = violations(&[("bt2c-discovery", "tokio", None), ("bt2c-p2p", "tokio", None)]);
         assert_eq!(found, ["bt2c-discovery is pure, but depends on tokio"]);
+    }
+
+    #[test]
+    fn a_layer_that_turns_the_switches_on_is_found() {
+        let with = |name: &str, features: &[&str]| {
+            let features = features.iter().map(|feature| (*feature).to_owned()).collect();
+            let dependency = Dependency { name: "bt2c-proto".to_owned(), kind: None, features };
+            Package { dependencies: vec![dependency], ..package(name) }
+        };
+        assert_eq!(simulation(&[with("xtask", &["simulation"]), with("bt2c-p2p", &["other"])]).len(), 0);
+        assert_eq!(simulation(&[with("bt2c-node", &["simulation"])]).len(), 1);
+        let forwarding = |feature: &str| {
+            let features = [(feature.to_owned(), vec!["bt2c-proto/simulation".to_owned()])].into();
+            simulation(&[Package { features, ..package("bt2c-p2p") }]).len()
+        };
+        assert_eq!((forwarding("simulation"), forwarding("default")), (0, 1));
     }
 
     #[test]

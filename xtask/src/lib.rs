@@ -27,7 +27,7 @@ pub enum Command {
     /// Proves that dependencies only point down, and that pure crates and cores touch no runtime, clock or randomness.
     Layers,
     /// Runs networks of the real node on virtual time.
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
     /// Checks docs/protocol.md and the code against the golden vectors.
     Vectors {
         /// First writes the vectors into the page.

@@ -1,83 +1,92 @@
 //! What happened and when, as a running hash.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, time::Duration};
 
-use bt2c_node::NodeEvent;
-use bt2c_p2p::env::Tap;
-use bt2c_proto::{PeerId, Time};
-use parking_lot::Mutex;
-use serde_json::Value;
+use bt2c_proto::PeerId;
 use sha2::{Digest, Sha256};
 
-/// A running SHA-256 over every message that any node received (virtual time, from, to, content) and every change of a
-/// node's peers and bans. Cloning shares it.
+/// A running SHA-256 over every message that any node received (virtual time, from, to, content), every change of a
+/// node's peers and bans, and every step of the schedule.
 ///
 /// The salts of RSA-PSS signatures are random, and so are the hashes of blocks that commit to them. Signatures are
 /// therefore masked, and hashes stand as the order in which they first appeared.
-#[derive(Debug, Clone, Default)]
-pub struct Trace(Arc<Mutex<State>>);
-
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct Trace {
     hash: Sha256,
     messages: u64,
-    hashes: BTreeMap<String, usize>,
+    hashes: BTreeMap<[u8; HASH], u64>,
+    masked: Vec<u8>,
 }
 
+/// Digits of a hash.
+const HASH: usize = 64;
+
 impl Trace {
-    /// Adds an event of a node, `at` milliseconds after the start. What follows from messages alone is left out.
-    pub fn event(&self, at: u128, node: usize, event: &NodeEvent) {
-        let what = match event {
-            NodeEvent::PeerUp(up) => format!("{} {} {}", up.peer_id, up.addr, up.direction),
-            NodeEvent::PeerDown(down) => format!("{} {}", down.peer.peer_id, down.reason),
-            NodeEvent::Reorganisation(reorg) => format!("{} {}", reorg.height, reorg.reverted),
-            NodeEvent::Ban(ban) => format!("{} {}", ban.subject, ban.reason),
-            _ => return,
-        };
-        self.0.lock().hash.update(format!("{at} {node} {} {what}\n", event.kind()));
+    /// Adds a line that is the same in every run.
+    pub(super) fn line(&mut self, line: &str) {
+        self.hash.update(line);
+        self.hash.update(b"\n");
+    }
+
+    /// Adds a message.
+    pub(super) fn message(&mut self, at: Duration, from: PeerId, to: PeerId, body: &[u8]) {
+        self.hash.update(at.as_millis().to_be_bytes());
+        self.hash.update(from.as_bytes());
+        self.hash.update(to.as_bytes());
+        mask(body, &mut self.hashes, &mut self.masked);
+        self.hash.update((self.masked.len() as u64).to_be_bytes());
+        self.hash.update(&self.masked);
+        self.messages += 1;
     }
 
     /// The hash so far in hex, and how many messages are in it.
-    pub fn digest(&self) -> (String, u64) {
-        let state = self.0.lock();
-        (data_encoding::HEXLOWER.encode(&state.hash.clone().finalize()), state.messages)
+    pub(super) fn digest(&self) -> (String, u64) {
+        (data_encoding::HEXLOWER.encode(&self.hash.clone().finalize()), self.messages)
     }
 }
 
-impl Tap for Trace {
-    fn message(&self, at: Time, from: PeerId, to: PeerId, body: &[u8]) {
-        let mut state = self.0.lock();
-        let content = match serde_json::from_slice::<Value>(body) {
-            Ok(mut message) => {
-                mask(&mut message, &mut state.hashes);
-                message.to_string().into_bytes()
-            }
-            Err(_) => body.to_vec(),
-        };
-        state.hash.update(format!("{} {from} {to} ", at.as_millis()));
-        state.hash.update(content);
-        state.messages += 1;
-    }
+/// The strings of a JSON text with what lies between them: the bytes before each string, the string without its quotes,
+/// and whether it is the name of a field. Of what is no JSON, something of the kind.
+pub(super) fn strings(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let start = rest.iter().position(|byte| *byte == b'"')? + 1;
+        let mut escaped = false;
+        let len = rest[start..].iter().position(|byte| {
+            let ends = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            ends
+        });
+        let end = start + len?;
+        let (before, string) = (&rest[..start], &rest[start..end]);
+        rest = &rest[end..];
+        let is_name = rest[1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
+        rest = &rest[1..];
+        Some((before, string, is_name))
+    })
 }
 
 /// Replaces what differs between two runs of the same seed.
-fn mask(value: &mut Value, hashes: &mut BTreeMap<String, usize>) {
-    match value {
-        Value::Array(entries) => entries.iter_mut().for_each(|entry| mask(entry, hashes)),
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                match (name.as_str(), &mut *field) {
-                    ("signature", _) => *field = Value::Null,
-                    ("hash" | "previous_hash" | "merkle_root" | "last_block_hash", Value::String(hash)) => {
-                        let next = hashes.len();
-                        *field = (*hashes.entry(std::mem::take(hash)).or_insert(next)).into();
-                    }
-                    (_, field) => mask(field, hashes),
-                }
+fn mask(body: &[u8], hashes: &mut BTreeMap<[u8; HASH], u64>, masked: &mut Vec<u8>) {
+    masked.clear();
+    let mut done = 0;
+    let mut field: &[u8] = b"";
+    for (before, string, is_name) in strings(body) {
+        masked.extend_from_slice(before);
+        done += before.len() + string.len() + 1;
+        match <[u8; HASH]>::try_from(string) {
+            _ if is_name => field = string,
+            _ if field == b"signature" => continue,
+            Ok(hash) if hash.iter().all(u8::is_ascii_hexdigit) => {
+                let next = hashes.len() as u64;
+                masked.extend_from_slice(&hashes.entry(hash).or_insert(next).to_be_bytes());
+                continue;
             }
+            _ => {}
         }
-        _ => {}
+        masked.extend_from_slice(string);
     }
+    masked.extend_from_slice(&body[done..]);
 }
 
 #[cfg(test)]
@@ -85,25 +94,38 @@ mod tests {
     use super::*;
 
     fn traced(bodies: &[&str]) -> String {
-        let (trace, peer) = (Trace::default(), PeerId::from_bytes([1; 32]));
+        let (mut trace, peer) = (Trace::default(), PeerId::from_bytes([1; 32]));
         for body in bodies {
-            trace.message(Time::from_secs(1), peer, peer, body.as_bytes());
+            trace.message(Duration::from_secs(1), peer, peer, body.as_bytes());
         }
         trace.digest().0
     }
 
+    fn hash(digit: &str) -> String {
+        digit.repeat(64)
+    }
+
     #[test]
     fn signatures_and_the_hashes_over_them_do_not_count_but_everything_else_does() {
-        let first =
-            traced(&["{\"block\":{\"hash\":\"aa\",\"signature\":\"x\"}}", "{\"previous_hash\":\"aa\"}"]);
-        let second =
-            traced(&["{\"block\":{\"hash\":\"bb\",\"signature\":\"y\"}}", "{\"previous_hash\":\"bb\"}"]);
-        let other_link =
-            traced(&["{\"block\":{\"hash\":\"bb\",\"signature\":\"y\"}}", "{\"previous_hash\":\"cc\"}"]);
-        let other_height = traced(&["{\"block\":{\"hash\":\"aa\",\"signature\":\"x\",\"height\":1}}"]);
-        assert_eq!(first, second);
-        assert_ne!(first, other_link);
-        assert_ne!(first, other_height);
+        let with = |own: &str, parent: &str, signature: &str, rest: &str| {
+            let (own, parent) = (hash(own), hash(parent));
+            let block = format!("{{\"block\":{{\"hash\":\"{own}\",\"signature\":\"{signature}\"{rest}}}}}");
+            traced(&[&block, &format!("{{\"previous_hash\" : \"{parent}\"}}")])
+        };
+        let first = with("a", "a", "x", "");
+        assert_eq!(first, with("b", "b", "yy", ""));
+        assert_ne!(first, with("b", "c", "y", ""));
+        assert_ne!(first, with("a", "a", "x", ",\"height\":1"));
+        assert_ne!(first, with("a", "a", "x", ",\"note\":\"x\""));
+    }
+
+    #[test]
+    fn what_is_no_json_counts_as_it_is() {
         assert_ne!(traced(&["not JSON"]), traced(&["no JSON"]));
+        assert_ne!(traced(&["{\"a\":\"b"]), traced(&["{\"a\":\"c"]));
+        assert_ne!(traced(&["\"\\\"a\""]), traced(&["\"\\\"b\""]));
+        let found: Vec<_> =
+            strings(b"{\"a\\\"\" : \"b\\\\\",\"c\"").map(|(_, string, name)| (string, name)).collect();
+        assert_eq!(found, [(&b"a\\\""[..], true), (b"b\\\\", false), (b"c", false)]);
     }
 }

@@ -1,138 +1,105 @@
 //! A network of real nodes in memory.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod expect;
+mod hosts;
 
-use anyhow::{Context, Result};
-use bt2c_node::{
-    NodeEvent, P2PNode,
-    config::NodeConfig,
-    genesis::{DEVNET_VALIDATORS, devnet_genesis_with},
-};
-use bt2c_p2p::{
-    Env,
-    env::{Clock, InlineCompute, MemoryDisk, VirtualClock},
-};
-use bt2c_proto::{Block, Genesis, Height, Network, Time, Transaction, TxHash};
-use bt2c_security::{Credentials, fixtures};
-use bt2c_sync::signed_transaction;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use bt2c_node::genesis::{DEVNET_VALIDATORS, devnet_genesis_with};
+use bt2c_p2p::env::MemoryDisk;
+use bt2c_proto::{Block, BlockHash, Genesis, Height, Time, TxHash};
+use bt2c_security::fixtures;
+use bt2c_sync::{ChainStore, DiskStore, DiskStoreConfig, Generate, ValidatorSchedule};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Expectation, Outcome, Trace,
-    net::{HostSpec, Link, Region, SimHost, SimNet},
+    clock::SimClock,
+    identity,
+    net::SimNet,
+    outcome::{Expectation, Outcome},
+    plan::{Plan, Setup},
+    record::Record,
+    schedule::Step,
 };
 
-/// Most nodes of a world: one for each published identity.
-pub const MAX_NODES: usize = fixtures::IDENTITIES;
+pub use hosts::{Host, Life, PORT};
 
 /// Length of a slot.
 pub const BLOCK_TIME: Duration = Duration::from_secs(10);
 
-/// The link of a node: as fast as need be, but neither even nor without loss.
-const LINK: Link = Link { jitter: Duration::from_millis(5), loss: 500, ..Link::PERFECT };
-
 /// When worlds begin: 2026-01-01T00:00:00Z.
-const EPOCH: Time = Time::from_secs(1_767_225_600);
+pub const EPOCH: Time = Time::from_secs(1_767_225_600);
 
-const PORT: u16 = 8336;
+/// Where a node keeps what it keeps, on its own disk.
+const HOME: &str = "/node";
 
-/// What a run is made from.
-#[derive(Debug, Clone, Copy)]
-pub struct Setup {
-    /// Nodes in all.
-    pub nodes: usize,
-    /// Virtual time.
-    pub duration: Duration,
-    /// Decides everything that is left to chance.
-    pub seed: u64,
-}
-
-/// What sets a node apart from the others.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// Its link to the network.
-    pub link: Link,
-    /// How far its clock is ahead of the others', in milliseconds; negative: behind.
-    pub skew_ms: i64,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self { link: LINK, skew_ms: 0 }
-    }
-}
-
-/// A running node and its place.
-#[derive(Debug)]
-pub struct SimNode {
-    /// The node.
-    pub node: P2PNode,
-    /// Its address; each node is in an IPv4 /16 of its own.
-    pub ip: IpAddr,
-    rest: Remains,
-}
-
-/// What all nodes together did.
-#[derive(Debug, Default)]
-struct Counts {
-    bans: AtomicUsize,
-    reorganisations: AtomicUsize,
-}
-
-/// What is left of a node that crashed: enough to start it again.
-#[derive(Debug, Clone)]
-pub struct Remains {
-    index: usize,
-    place: Place,
-    disk: MemoryDisk,
-}
+/// Parts into which a run is divided where something is told over time.
+pub(super) const PARTS: u32 = 120;
 
 /// Nodes, the network between them, virtual time.
 #[derive(Debug)]
 pub struct World {
     /// What it was made from.
     pub setup: Setup,
-    /// The network between the nodes, to be cut and healed.
+    /// What is there and what happens.
+    pub plan: Plan,
+    /// The network between the hosts.
     pub net: SimNet,
-    /// The nodes, in the order in which they joined.
-    pub nodes: Vec<SimNode>,
-    /// Chance, for scenarios.
-    pub rng: ChaCha8Rng,
-    joined: usize,
-    counts: Arc<Counts>,
-    clock: VirtualClock,
+    /// The hosts, as numbered in the plan.
+    pub hosts: Vec<Host>,
+    /// What came of it so far.
+    pub record: Record,
+    /// The transactions that wallets gave to nodes: to which host, and what it said.
+    pub transactions: Vec<(TxHash, usize, Result<(), String>)>,
+    /// What attackers counted.
+    pub counts: Arc<parking_lot::Mutex<BTreeMap<&'static str, u64>>>,
+    tip: (u64, BlockHash),
+    tip_block: serde_json::Value,
+    started: Instant,
     genesis: Genesis,
-    trace: Trace,
     watchers: TaskTracker,
 }
 
 impl World {
-    /// An empty world. To be made on a runtime whose clock is paused.
+    /// A world in which nothing has happened yet. To be made on a runtime whose clock is paused.
     ///
     /// # Errors
-    /// If the built-in parameters are out of their limits.
-    pub fn new(setup: Setup) -> Result<Self> {
-        let genesis = devnet_genesis_with(EPOCH.as_secs(), BLOCK_TIME, DEVNET_VALIDATORS)?;
+    /// A schedule that names hosts which are not there, two hosts at one address, or a chain that cannot be made.
+    #[expect(clippy::disallowed_methods, reason = "this is virtual time")]
+    pub fn new(setup: Setup, plan: Plan) -> Result<Self> {
+        let highest = plan.schedule.highest_host().unwrap_or(0);
+        ensure!(
+            highest < plan.hosts.len(),
+            "the schedule names host {highest}, the last one is {}",
+            plan.hosts.len().saturating_sub(1)
+        );
+        let before = BLOCK_TIME.as_secs() * (plan.chain.0 + 1) * u64::from(plan.chain.0 > 0);
+        let genesis = devnet_genesis_with(EPOCH.as_secs() - before, BLOCK_TIME, DEVNET_VALIDATORS)?;
+        let (chain, tip_block) = match plan.chain.0 {
+            0 => (MemoryDisk::new(), genesis.block()),
+            _ => chain(&genesis, plan.chain)?,
+        };
+        let net = SimNet::new(setup.seed);
+        let hosts = plan.hosts.iter().enumerate().map(|(number, host)| {
+            let disk = if host.has_chain { chain.after_power_loss(0) } else { MemoryDisk::new() };
+            Host::new(number, host, disk, &net)
+        });
+        let hosts = hosts.collect::<Result<_>>()?;
         Ok(Self {
-            setup,
-            net: SimNet::new(setup.seed),
-            nodes: Vec::new(),
-            rng: ChaCha8Rng::seed_from_u64(setup.seed),
-            joined: 0,
+            record: Record::new(plan.end / PARTS),
+            net,
+            hosts,
+            transactions: Vec::new(),
             counts: Arc::default(),
-            clock: VirtualClock::new(EPOCH),
+            tip: (tip_block.height().get(), tip_block.hash()),
+            tip_block: serde_json::to_value(&tip_block)?,
+            started: Instant::now(),
             genesis,
-            trace: Trace::default(),
             watchers: TaskTracker::new(),
+            setup,
+            plan,
         })
     }
 
@@ -143,202 +110,117 @@ impl World {
 
     /// Virtual time since the start.
     pub fn passed(&self) -> Duration {
-        self.clock.now().since(EPOCH)
+        self.started.elapsed()
     }
 
-    /// Lets virtual time pass.
-    pub async fn wait(&self, duration: Duration) {
-        self.clock.sleep_until(self.clock.now() + duration).await;
+    /// What a clock that is right shows.
+    pub fn now(&self) -> Time {
+        EPOCH + self.passed()
     }
 
-    /// Starts the next node. The first [`DEVNET_VALIDATORS`] propose blocks; all know the first as their seed.
+    /// A clock of this world, which is wrong by so much: see [`SimClock::new`].
+    pub fn clock(&self, skew_ms: i64, drift_ppm: i32) -> SimClock {
+        SimClock::new(self.started, EPOCH, skew_ms, drift_ppm)
+    }
+
+    /// Lets virtual time pass until that much is over since the start.
+    pub async fn wait_until(&self, at: Duration) {
+        tokio::time::sleep_until(self.started + at).await;
+    }
+
+    /// Takes every step of the schedule at its time, lets proposing end, and waits until what is under way has arrived.
     ///
     /// # Errors
-    /// If the node does not start.
-    pub async fn join(&mut self) -> Result<()> {
-        self.join_at(Place::default()).await
-    }
-
-    /// Like [`World::join`], at a place of its own.
-    ///
-    /// # Errors
-    /// If the node does not start.
-    pub async fn join_at(&mut self, place: Place) -> Result<()> {
-        let index = self.joined;
-        self.joined += 1;
-        let region = Region::ALL[index % Region::ALL.len()];
-        let host =
-            self.net.add_host(HostSpec { link: place.link, ..HostSpec::new(address(index), region) })?;
-        self.start(Remains { index, place, disk: MemoryDisk::new() }, host).await
-    }
-
-    /// Kills a node: no goodbye, no last write; its peers see resets. It keeps what is on its disk.
-    pub async fn crash(&mut self, position: usize) -> Remains {
-        let SimNode { node, ip, rest, .. } = self.nodes.remove(position);
-        self.net.crash(ip);
-        drop(node);
-        // Its tasks end when they are next polled; until then they hold its files.
-        self.wait(Duration::from_millis(1)).await;
-        rest
-    }
-
-    /// Starts a node that crashed, on what its disk holds. It becomes the last of [`World::nodes`].
-    ///
-    /// # Errors
-    /// If the node does not start.
-    pub async fn restart(&mut self, rest: Remains) -> Result<()> {
-        let host = self.net.restart(address(rest.index))?;
-        self.start(rest, host).await
-    }
-
-    async fn start(&mut self, rest: Remains, host: SimHost) -> Result<()> {
-        let (index, ip) = (rest.index, address(rest.index));
-        let mut config = NodeConfig::simulation(Network::Devnet);
-        config.p2p.listen = vec![SocketAddr::new(ip, PORT)];
-        config.data_dir = Some("/node".into());
-        if index > 0 {
-            config.p2p.discovery.seeds = vec![SocketAddr::new(address(0), PORT).into()];
+    /// A step that cannot be taken, such as the start of a node with settings that contradict each other.
+    pub async fn run(&mut self) -> Result<()> {
+        for timed in self.plan.schedule.steps().to_vec() {
+            self.wait_until(timed.at).await;
+            self.record.note(timed.at, timed.step.to_string());
+            self.take(&timed.step).await.with_context(|| format!("step {}", timed.step))?;
         }
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        let env = Env {
-            net: Arc::new(host),
-            clock: Arc::new(self.skewed(rest.place.skew_ms)),
-            disk: Arc::new(rest.disk.clone()),
-            compute: Arc::new(InlineCompute),
-            seed,
-            tap: Some(Arc::new(self.trace.clone())),
-        };
-        let credentials = Credentials::issue(fixtures::identity(index), None, self.clock.now())?;
-        let mut builder =
-            P2PNode::builder(config).env(env).genesis(self.genesis.clone()).credentials(credentials);
-        if index < DEVNET_VALIDATORS {
-            builder = builder.producer(fixtures::devnet_validator(index));
-        }
-        let node = builder.start().await.with_context(|| format!("node {index} does not start"))?;
-        self.watch(index, &node);
-        self.nodes.push(SimNode { node, ip, rest });
+        self.wait_until(self.plan.end).await;
+        self.rest();
+        self.wait_until(self.plan.end + BLOCK_TIME * 3).await;
         Ok(())
     }
 
-    /// The clock of a node that is wrong by this much.
-    fn skewed(&self, ms: i64) -> VirtualClock {
-        let off = Duration::from_millis(ms.unsigned_abs());
-        let now = self.clock.now();
-        VirtualClock::new(if ms < 0 { now - off } else { now + off })
+    /// Takes a step now.
+    ///
+    /// # Errors
+    /// If it cannot be taken.
+    pub async fn take(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Join(host) | Step::Restart(host) => self.start(*host).await?,
+            Step::Leave(host) => self.leave(*host).await,
+            Step::Crash(host) => self.kill(*host, false).await,
+            Step::PowerLoss(host) => self.kill(*host, true).await,
+            Step::Cut(from, to) => drop(self.net.cut(&self.ips(from), &self.ips(to))),
+            Step::CutOneWay(from, to) => drop(self.net.cut_one_way(&self.ips(from), &self.ips(to))),
+            Step::Heal => self.net.heal(),
+            Step::Disk(host, fault) => self.hosts[*host].disk().set_fault(*fault),
+            Step::Transact(host) => self.transact(*host).await?,
+            Step::Rest => self.rest(),
+        }
+        Ok(())
     }
 
-    fn watch(&self, index: usize, node: &P2PNode) {
-        let (mut events, trace, clock) = (node.subscribe(), self.trace.clone(), self.clock.clone());
-        let counts = Arc::clone(&self.counts);
-        self.watchers.spawn(async move {
-            while let Some(event) = events.next().await {
-                trace.event(clock.now().since(EPOCH).as_millis(), index, &event);
-                let counter = match event {
-                    NodeEvent::Ban(_) => &counts.bans,
-                    NodeEvent::Reorganisation(_) => &counts.reorganisations,
-                    _ => continue,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+    fn ips(&self, hosts: &[usize]) -> Vec<std::net::IpAddr> {
+        hosts.iter().map(|host| self.plan.hosts[*host].ip).collect()
     }
 
-    /// Stops all proposing and lets what is under way arrive.
-    pub async fn settle(&self) {
-        self.nodes.iter().for_each(|sim| sim.node.stop_producing());
-        self.wait(BLOCK_TIME * 3).await;
+    fn rest(&self) {
+        self.hosts.iter().filter_map(Host::node).for_each(bt2c_node::P2PNode::stop_producing);
     }
 
-    /// The tip of each node.
-    pub async fn tips(&self) -> Vec<(Height, String)> {
+    async fn transact(&mut self, host: usize) -> Result<()> {
+        let Some(node) = self.hosts[host].node().map(bt2c_node::P2PNode::handle) else { return Ok(()) };
+        let nonce = self.transactions.len() as u64 + 1;
+        let transaction = identity::transaction(0, self.genesis.hash(), nonce, self.now().as_secs())?;
+        let hash = transaction.hash;
+        let taken = node.broadcast_transaction(transaction).await;
+        self.transactions.push((hash, host, taken.map_err(|error| error.to_string())));
+        Ok(())
+    }
+
+    /// The tip of each honest node that is up, by host.
+    pub async fn tips(&self) -> Vec<(usize, Height, String)> {
         let mut tips = Vec::new();
-        for sim in &self.nodes {
-            let status = sim.node.status().await;
-            tips.push((status.height, status.tip_hash.short()));
+        for (number, node) in self.honest_nodes() {
+            let status = node.status().await;
+            tips.push((number, status.height, status.tip_hash.short()));
         }
         tips
     }
 
-    /// Expects one tip, at `least` at the lowest.
-    pub async fn expect_one_tip(&self, least: u64) -> Expectation {
-        let mut tips = self.tips().await;
-        tips.sort();
-        tips.dedup();
-        let found =
-            tips.iter().map(|(height, hash)| format!("{height} {hash}")).collect::<Vec<_>>().join(", ");
-        let met = tips.len() == 1 && tips[0].0.get() >= least;
-        Expectation { name: "all nodes are on one tip", met, found: format!("{found} (at least {least})") }
+    /// The honest nodes that are up, by host.
+    pub fn honest_nodes(&self) -> impl Iterator<Item = (usize, &bt2c_node::P2PNode)> {
+        let up = self.hosts.iter().enumerate().filter_map(|(number, host)| Some((number, host.node()?)));
+        up.filter(|(number, _)| self.plan.hosts[*number].is_honest())
     }
 
-    /// Expects that nobody banned anybody.
-    pub fn expect_no_bans(&self) -> Expectation {
-        let bans = self.counts.bans.load(Ordering::Relaxed);
-        Expectation { name: "no honest node is banned", met: bans == 0, found: format!("{bans} bans") }
-    }
-
-    /// Expects that every node has at least that many peers.
-    pub async fn expect_peers(&self, least: usize) -> Expectation {
-        let mut fewest = usize::MAX;
-        for sim in &self.nodes {
-            let peers = sim.node.status().await.peers;
-            fewest = fewest.min(peers.inbound + peers.outbound);
-        }
-        let found = format!("the loneliest has {fewest} (at least {least})");
-        Expectation { name: "every node has found peers", met: fewest >= least, found }
-    }
-
-    /// Reorganisations on all nodes so far.
-    pub fn reorganisations(&self) -> usize {
-        self.counts.reorganisations.load(Ordering::Relaxed)
-    }
-
-    /// A transaction between two published identities, valid now.
-    pub fn transaction(&self, nonce: u64) -> Transaction {
-        let (from, to) = (fixtures::identity(0), fixtures::identity(1).address());
-        signed_transaction(&from, self.genesis.hash(), to, 1, 1, nonce, self.clock.now().as_secs())
-    }
-
-    /// How many nodes have this transaction on their chain.
-    ///
-    /// # Errors
-    /// If a node's chain cannot be read.
-    pub async fn nodes_with(&self, hash: TxHash) -> Result<usize> {
-        let mut count = 0;
-        for sim in &self.nodes {
-            count += usize::from(holds(&sim.node, hash).await?);
-        }
-        Ok(count)
-    }
-
-    /// Stops every node and sums up.
-    pub(super) async fn finish(self, expectations: Vec<Expectation>) -> Result<Outcome> {
+    /// Stops every host and sums up.
+    pub(super) async fn finish(mut self, expectations: Vec<Expectation>) -> Outcome {
         let passed = self.passed();
-        for sim in self.nodes {
-            sim.node.stop().await;
+        let report = super::report::Run::of(&self).await;
+        for host in &mut self.hosts {
+            host.stop().await;
         }
         self.watchers.close();
         self.watchers.wait().await;
-        let (trace, messages) = self.trace.digest();
-        Ok(Outcome { expectations, trace, messages, passed })
+        let (trace, messages) = self.record.digest();
+        Outcome { expectations, trace, messages, passed, run: report }
     }
 }
 
-async fn holds(node: &P2PNode, hash: TxHash) -> Result<bool> {
-    let handle = node.handle();
-    for height in 1..=node.status().await.height.get() {
-        let bytes =
-            handle.block_at(Height::new(height)).await?.context("a block below the tip is missing")?;
-        let block: Block = serde_json::from_slice(&bytes)?;
-        if block.transactions.iter().any(|transaction| transaction.hash == hash) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// A global-looking address in a /16 of its own.
-fn address(index: usize) -> IpAddr {
-    let group = u8::try_from(index).expect("a world has at most 64 nodes");
-    IpAddr::V4(Ipv4Addr::new(40, group, 0, 1))
+/// A disk with a chain of so many blocks, and the last of them.
+fn chain(genesis: &Genesis, (blocks, transactions): (u64, usize)) -> Result<(MemoryDisk, Block)> {
+    let disk = MemoryDisk::new();
+    let dir = Path::new(HOME).join("chain");
+    let store = DiskStore::open(Arc::new(disk.clone()), &dir, &genesis.block(), DiskStoreConfig::default())?;
+    let identities: Vec<_> = (0..DEVNET_VALIDATORS).map(fixtures::devnet_validator).collect();
+    let threads = std::num::NonZeroUsize::MIN;
+    let generate = Generate { identities: &identities, blocks, transactions, now: EPOCH, threads };
+    let tip = generate.run(&store, &ValidatorSchedule::new(genesis.clone())?, |_| {})?;
+    let body = store.body(&tip.hash)?.context("the tip is stored")?;
+    Ok((disk, serde_json::from_slice(&body)?))
 }

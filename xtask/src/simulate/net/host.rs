@@ -27,22 +27,25 @@ pub struct SimHost {
     net: SimNet,
     host: usize,
     life: u64,
+    declared: Option<Arc<[u8]>>,
 }
 
 impl SimHost {
     pub(super) const fn new(net: SimNet, host: usize, life: u64) -> Self {
-        Self { net, host, life }
+        Self { net, host, life, declared: None }
     }
 
-    fn stream(&self, conn: u64, side: usize) -> Box<SimStream> {
-        Box::new(SimStream::new(Arc::clone(&self.net.state), (conn, side)))
+    /// The same host, whose streams declare this certificate. Between two ends that both do, nodes do without TLS.
+    pub fn declaring(self, certificate: &[u8]) -> Self {
+        Self { declared: Some(certificate.into()), ..self }
     }
 }
 
 impl Net for SimHost {
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let (number, local) = self.net.state.lock().listen(self.host, self.life, addr.port())?;
+            let (number, local) =
+                self.net.state.lock().listen(self.host, self.life, addr.port(), self.declared.clone())?;
             let state = Arc::clone(&self.net.state);
             Ok(Box::new(SimListener { state, host: self.host, local, number }) as Box<dyn Listener>)
         })
@@ -58,9 +61,11 @@ impl Net for SimHost {
                     Dial::Cut => healed.await,
                     Dial::Answer(after) => {
                         tokio::time::sleep(after).await;
-                        let conn = self.net.state.lock().connect(self.host, self.life, remote, now())?;
+                        let declared = self.declared.clone();
+                        let conn =
+                            self.net.state.lock().connect(self.host, self.life, remote, declared, now())?;
                         if let Some(conn) = conn {
-                            return Ok(Connection { stream: self.stream(conn, 0), remote });
+                            return Ok(connection(&self.net.state, conn, 0, remote));
                         }
                     }
                 }
@@ -72,6 +77,11 @@ impl Net for SimHost {
         let found = self.net.state.lock().names.get(&name).cloned();
         Box::pin(async move { found.ok_or_else(|| io::ErrorKind::NotFound.into()) })
     }
+}
+
+fn connection(state: &Arc<Mutex<State>>, conn: u64, side: usize, remote: SocketAddr) -> Connection {
+    let stream = SimStream::new(Arc::clone(state), (conn, side));
+    Connection { declared: state.lock().declared(conn, side), ..Connection::new(Box::new(stream), remote) }
 }
 
 struct SimListener {
@@ -90,8 +100,7 @@ impl Listener for SimListener {
         Box::pin(poll_fn(|cx| {
             let next = self.state.lock().accept(self.host, self.local.port(), self.number, cx.waker());
             next.map_or(Poll::Pending, |(conn, remote)| {
-                let stream = Box::new(SimStream::new(Arc::clone(&self.state), (conn, 1)));
-                Poll::Ready(Ok(Connection { stream, remote }))
+                Poll::Ready(Ok(connection(&self.state, conn, 1, remote)))
             })
         }))
     }

@@ -33,6 +33,19 @@ impl Region {
         Self::Oceania,
     ];
 
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NorthAmericaEast => "North America (east)",
+            Self::NorthAmericaWest => "North America (west)",
+            Self::Europe => "Europe",
+            Self::SouthAmerica => "South America",
+            Self::EastAsia => "East Asia",
+            Self::SoutheastAsia => "Southeast Asia",
+            Self::Oceania => "Oceania",
+        }
+    }
+
     /// One way between a host here and one there, without jitter. The same in both directions.
     pub const fn latency(self, other: Self) -> Duration {
         Duration::from_millis(ONE_WAY_MS[self as usize][other as usize])

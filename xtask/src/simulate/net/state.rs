@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     task::Waker,
     time::Duration,
 };
@@ -71,6 +72,7 @@ struct Cut {
 #[derive(Debug)]
 struct Listening {
     number: u64,
+    declared: Option<Arc<[u8]>>,
     queue: VecDeque<(u64, SocketAddr)>,
     waker: Option<Waker>,
 }
@@ -80,6 +82,8 @@ struct Listening {
 struct Conn {
     hosts: [usize; 2],
     pipes: [Pipe; 2],
+    /// What certificate each side declares.
+    declared: [Option<Arc<[u8]>>; 2],
     /// Sides that were dropped.
     closed: [bool; 2],
     /// Sides whose host has crashed.
@@ -155,6 +159,13 @@ impl State {
             loss: a.spec.link.loss.saturating_add(b.spec.link.loss),
             links: [a.up, b.down],
         }
+    }
+
+    /// What the other side of a connection declares, if both do.
+    pub(super) fn declared(&self, conn: u64, side: usize) -> Option<Arc<[u8]>> {
+        let [one, other] = &self.conns.get(&conn)?.declared;
+        let both = one.clone().zip(other.clone())?;
+        Some(if side == 0 { both.1 } else { both.0 })
     }
 
     /// Whether something stands between the two, this way.

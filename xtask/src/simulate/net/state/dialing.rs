@@ -1,6 +1,6 @@
 //! Listeners, dials, and who answers at an address.
 
-use std::{collections::VecDeque, io, net::SocketAddr, task::Waker, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, task::Waker, time::Duration};
 
 use tokio::time::Instant;
 
@@ -30,6 +30,7 @@ impl State {
         host: usize,
         life: u64,
         port: u16,
+        declared: Option<Arc<[u8]>>,
     ) -> io::Result<(u64, SocketAddr)> {
         self.check_alive(host, life)?;
         let spec = self.hosts[host].spec;
@@ -43,7 +44,8 @@ impl State {
             self.forwards.insert(public, host);
         }
         let number = self.number();
-        self.listeners.insert((host, port), Listening { number, queue: VecDeque::new(), waker: None });
+        let listening = Listening { number, declared, queue: VecDeque::new(), waker: None };
+        self.listeners.insert((host, port), listening);
         Ok((number, SocketAddr::new(spec.ip, port)))
     }
 
@@ -102,6 +104,7 @@ impl State {
         from: usize,
         life: u64,
         remote: SocketAddr,
+        declared: Option<Arc<[u8]>>,
         now: Instant,
     ) -> io::Result<Option<u64>> {
         self.check_alive(from, life)?;
@@ -111,12 +114,13 @@ impl State {
         if self.is_cut(from, to) || self.is_cut(to, from) {
             return Ok(None);
         }
-        let room = |listening: &Listening| listening.queue.len() < BACKLOG;
-        if !self.listeners.get(&(to, remote.port())).is_some_and(room) {
+        let listening = self.listeners.get(&(to, remote.port()));
+        let Some(listening) = listening.filter(|listening| listening.queue.len() < BACKLOG) else {
             return Err(io::ErrorKind::ConnectionRefused.into());
-        }
+        };
+        let declared = [declared, listening.declared.clone()];
         let pipes = [Pipe::new(self.route(from, to), now), Pipe::new(self.route(to, from), now)];
-        let conn = Conn { hosts: [from, to], pipes, closed: [false; 2], dead: [false; 2] };
+        let conn = Conn { hosts: [from, to], pipes, declared, closed: [false; 2], dead: [false; 2] };
         let number = self.number();
         self.conns.insert(number, conn);
         let spec = self.hosts[from].spec;
