@@ -1,8 +1,9 @@
 //! Blocks that nobody should have made.
 
 use bt2c_p2p::env::Clock;
-use bt2c_proto::{BlockHash, Defence, Height};
-use bt2c_sync::{BlockRef, sealed_block};
+use bt2c_proto::{Blob, Block, BlockHeader, Defence, HeaderContent, Height, merkle_root};
+use bt2c_security::Credentials;
+use bt2c_sync::ValidatorSchedule;
 use serde_json::{Value, json};
 
 use super::{apart, attackers, blocks_in, expect_attack, seconds};
@@ -14,14 +15,14 @@ use crate::simulate::{
     world::BLOCK_TIME,
 };
 
-/// Attackers, one a node from the fifth on.
-const SPAMMERS: u8 = 3;
+/// Attackers, one a node from the fifth on; every second borrows the name of whoever proposes.
+const SPAMMERS: u8 = 4;
 
 /// Whom the first spammer attacks; each further one attacks the next.
 const FIRST: usize = 4;
 
-/// Each spammer pushes to one node blocks on its tip that are sealed by somebody who does not propose, or whose seal is of
-/// another block. A node that passed one on unseen would be banned in its place.
+/// Each spammer pushes to one node blocks on its tip that are sealed by somebody who does not propose, or in the name of
+/// whoever does. A node that passed one on unseen would be banned in its place.
 pub(in super::super) const SCENARIO: Scenario = Scenario {
     name: "block-spam",
     about: "invalid blocks are pushed: whoever sends one is banned, and nobody passes one on",
@@ -47,7 +48,7 @@ pub(in super::super) const SCENARIO: Scenario = Scenario {
                     banned == victims.len(),
                     format!("{banned} of {}", victims.len()),
                 ),
-                expect_attack(world, "blocks", 3),
+                expect_attack(world, "blocks", u64::from(SPAMMERS)),
                 world.expect_one_tip().await,
                 world.expect_height(blocks_in(world.setup.duration)).await,
                 world.expect_peers(3).await,
@@ -65,11 +66,11 @@ const ATTACK: Attack = Attack {
             // Attackers have the numbers after those of the honest nodes.
             let target = FIRST + stage.number - stage.honest.len();
             let Some(addr) = stage.honest.get(target).copied() else { return };
-            for round in 0_u64.. {
+            loop {
                 if let Ok(mut line) = stage.dial(addr, &me).await
                     && let Ok(Some(theirs)) =
                         line.greet(stage.hello(&me, (0, stage.genesis.hash()), false)).await
-                    && let Some(block) = forged(&stage, &me, &theirs, round % 2 == 1)
+                    && let Some(block) = forged(&stage, &me, &theirs, stage.number % 2 == 1)
                     && line.send("new_block", json!({ "block": block })).await.is_ok()
                 {
                     stage.count("blocks");
@@ -81,16 +82,21 @@ const ATTACK: Attack = Attack {
     },
 };
 
-/// A block on the tip that a hello tells: sealed by the attacker, who proposes nothing; or with the seal damaged.
-fn forged(stage: &Stage, me: &bt2c_security::Credentials, theirs: &Value, damaged: bool) -> Option<Value> {
-    let height = Height::new(theirs["block_height"].as_u64()?);
-    let hash: BlockHash = theirs["last_block_hash"].as_str()?.parse().ok()?;
+/// A block on the tip that a hello tells: sealed by the attacker, who proposes nothing; or in the name of whoever proposes,
+/// which only the seal itself shows to be false.
+fn forged(stage: &Stage, me: &Credentials, theirs: &Value, borrowed: bool) -> Option<Block> {
     let now = stage.clock.now().as_secs();
-    let slot = now - now % BLOCK_TIME.as_secs();
-    let parent = BlockRef { height, hash, parent: hash, timestamp: slot - BLOCK_TIME.as_secs() };
-    let mut block = serde_json::to_value(sealed_block(&parent, slot, me.identity(), Vec::new())).ok()?;
-    if damaged {
-        block["timestamp"] = (slot + 1).into();
-    }
-    Some(block)
+    let timestamp = now - now % BLOCK_TIME.as_secs();
+    let schedule = ValidatorSchedule::new(stage.genesis.clone()).ok()?;
+    let proposer = schedule.proposer(schedule.slot_at(timestamp)?);
+    let content = HeaderContent {
+        height: Height::new(theirs["block_height"].as_u64()? + 1),
+        timestamp,
+        previous_hash: theirs["last_block_hash"].as_str()?.parse().ok()?,
+        merkle_root: merkle_root(&[]),
+        validator: Some(if borrowed { proposer } else { me.identity().address() }),
+    };
+    let seal = me.identity().sign(content.hash().as_bytes());
+    let header = BlockHeader::new(content, Blob::try_from(seal.as_slice()).ok()?);
+    Some(Block { header, transactions: Vec::new() })
 }
