@@ -27,7 +27,7 @@ pub use attack::{Attack, Behaviour, Line, Stage, serve};
 pub use cli::{Args, run};
 pub use clock::SimClock;
 pub use identity::{MAX_IDENTITIES, identity, transaction};
-pub use jobs::{Job, Played, play_all};
+pub use jobs::{Job, Played};
 pub use outcome::{Expectation, Outcome};
 pub use plan::{HostPlan, Plan, Role, Setup, Tune};
 pub use record::{BanNote, History, Record, Spread};

@@ -5,7 +5,7 @@ mod serving;
 
 use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bt2c_p2p::env::{BoxFuture, Connection, Listener, Net, Stream};
 use bt2c_proto::{BlockHash, Genesis};
 use bt2c_security::Credentials;
@@ -81,7 +81,13 @@ impl Stage {
     /// If there is none of that number.
     pub fn persona(&self, number: usize) -> Result<Credentials> {
         // From the end of what there is: nodes have those at the beginning.
-        let index = MAX_IDENTITIES - 1 - (self.number * PERSONAS + number) % (MAX_IDENTITIES / 2);
+        let place = self.number * PERSONAS + number;
+        ensure!(
+            number < PERSONAS && place < MAX_IDENTITIES / 2,
+            "host {} has no identity {number}: an attacker has {PERSONAS}, and they are short",
+            self.number
+        );
+        let index = MAX_IDENTITIES - 1 - place;
         Ok(Credentials::issue(identity(index)?, None, bt2c_p2p::env::Clock::now(&self.clock))?)
     }
 

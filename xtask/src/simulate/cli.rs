@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     shrink: bool,
     /// Plays the steps of a file instead of the scenario's own.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "shrink"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "shrink", "report"])]
     schedule: Option<PathBuf>,
     /// How many runs at once; as many as there are cores if not given.
     #[arg(long, value_name = "N")]
@@ -193,10 +193,10 @@ fn command_line() -> String {
 fn jobs(args: &Args) -> Result<Vec<Job>> {
     let scenarios =
         if args.scenarios.is_empty() { SCENARIOS.iter().collect() } else { args.scenarios.clone() };
-    let seeds = args.seeds.clone().unwrap_or(args.seed..args.seed.saturating_add(1));
+    let seeds: Vec<u64> = args.seeds.clone().map_or_else(|| vec![args.seed], Iterator::collect);
     let mut jobs = Vec::new();
     for scenario in scenarios {
-        for seed in seeds.clone() {
+        for &seed in &seeds {
             let own = scenario.setup(seed);
             let setup = Setup {
                 nodes: args.nodes.unwrap_or(own.nodes),
@@ -214,15 +214,22 @@ fn jobs(args: &Args) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
+/// Seeds in one sweep of one machine.
+const MAX_SEEDS: u64 = 100_000;
+
+/// The longest run: 30 days.
+const MAX_SECONDS: u64 = 30 * 24 * 60 * 60;
+
 fn parse_scenario(name: &str) -> Result<&'static Scenario, String> {
     scenario(name).ok_or_else(|| "no scenario has that name; --list lists them".to_owned())
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    let usable = |range: &Range<u64>| !range.is_empty() && range.end - range.start <= MAX_SEEDS;
     range
-        .filter(|range| !range.is_empty())
-        .ok_or_else(|| "expected A..B with A below B, such as 0..100".to_owned())
+        .filter(usable)
+        .ok_or_else(|| format!("expected A..B with A below B, such as 0..100, and at most {MAX_SEEDS} seeds"))
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -241,7 +248,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err("expected a number and s, m or h, such as 10m".to_owned()),
     };
     let number: u64 = digits.parse().map_err(|_| "expected a number before the unit".to_owned())?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+    let seconds = number.checked_mul(factor).filter(|seconds| *seconds <= MAX_SECONDS);
+    seconds.map(Duration::from_secs).ok_or_else(|| "longer than 30 days".to_owned())
 }
 
 #[cfg(test)]
@@ -277,6 +285,9 @@ mod tests {
             (&["smoke", "--set", "max_conections=1"], "max_connections"),
             (&["smoke", "--set", "max_connections"], "KEY=VALUE"),
             (&["smoke", "--duration", "1.5s"], "10m"),
+            (&["smoke", "--seeds", "0..18446744073709551615"], "100000 seeds"),
+            (&["smoke", "--duration", "721h"], "30 days"),
+            (&["slow-links", "--nodes", "400"], "a longer --duration"),
             (&["merge"], "required"),
             (&["merge", "/nowhere/at/all"], "report.json"),
         ] {

@@ -67,25 +67,37 @@ impl Job {
     pub fn play(&self) -> Result<Played> {
         let (outcome, wall) = timed(|| play(self.scenario, self.setup.clone()))?;
         let summary = Summary {
-            scenario: self.scenario.name.to_owned(),
-            seed: self.setup.seed,
-            nodes: self.setup.nodes,
             virtual_s: outcome.passed.as_secs(),
             wall_s: wall.as_secs_f64(),
             memory_mb: peak_memory(),
             messages: outcome.messages,
             trace: outcome.trace.clone(),
-            met: 0,
-            of: 0,
-            failed: Vec::new(),
-            gaps: Vec::new(),
-            without: self.setup.without.map(|defence| defence.to_string()),
-            run: None,
+            ..self.summary()
         };
         let (scenario, about) = (self.scenario.name.to_owned(), self.scenario.about.to_owned());
         let mut played = Played { summary, run: Run { scenario, about, ..outcome.run } };
         outcome.expectations.into_iter().for_each(|expectation| played.add(expectation));
         Ok(played)
+    }
+
+    /// What is known of a run before it is played.
+    fn summary(&self) -> Summary {
+        Summary {
+            scenario: self.scenario.name.to_owned(),
+            seed: self.setup.seed,
+            nodes: self.setup.nodes,
+            tls: self.setup.tls,
+            settings: self.setup.settings.clone(),
+            without: self.setup.without.map(|defence| defence.to_string()),
+            ..Summary::default()
+        }
+    }
+
+    /// What is told of a run that could not be played.
+    fn failed(&self, error: &anyhow::Error) -> Played {
+        let mut played = Played { summary: self.summary(), run: Run::default() };
+        played.add(Expectation::new("it can be played", false, format!("{error:#}")));
+        played
     }
 
     /// Plays it in a process of its own, which is this program.
@@ -129,8 +141,8 @@ pub(super) fn work(job: &Job) -> Result<()> {
 /// a terminal is shown how far they are.
 ///
 /// # Errors
-/// The first job that could not be played.
-pub fn play_all(jobs: &[Job], at_once: NonZeroUsize) -> Result<Vec<Played>> {
+/// Of a single job, that it could not be played; of one among several that is an expectation that is not met.
+pub(super) fn play_all(jobs: &[Job], at_once: NonZeroUsize) -> Result<Vec<Played>> {
     if let [job] = jobs {
         return Ok(vec![job.play()?]);
     }
@@ -143,7 +155,7 @@ pub fn play_all(jobs: &[Job], at_once: NonZeroUsize) -> Result<Vec<Played>> {
                 while let number = next.fetch_add(1, Ordering::Relaxed)
                     && let Some(job) = jobs.get(number)
                 {
-                    let outcome = job.play_apart();
+                    let outcome = job.play_apart().unwrap_or_else(|error| job.failed(&error));
                     played.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((number, outcome));
                     bar.inc(1);
                 }
@@ -153,7 +165,7 @@ pub fn play_all(jobs: &[Job], at_once: NonZeroUsize) -> Result<Vec<Played>> {
     bar.finish_and_clear();
     let mut played = played.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     played.sort_by_key(|(number, _)| *number);
-    played.into_iter().map(|(_, outcome)| outcome).collect()
+    Ok(played.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 #[expect(clippy::disallowed_methods, reason = "tells a person how long it took; nothing depends on it")]

@@ -5,14 +5,14 @@ mod page;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use bt2c_p2p::Direction;
+use bt2c_p2p::{Direction, Peer};
 use serde::{Deserialize, Serialize};
 
 use super::{
     outcome::Expectation,
-    plan::Role,
+    plan::{HostPlan, Role},
     record::History,
-    world::{PARTS, World},
+    world::{Host, PARTS, World},
 };
 
 /// Everything that `--report` writes as `report.json`.
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 /// A run in one line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The scenario's name.
     pub scenario: String,
@@ -37,6 +37,10 @@ pub struct Summary {
     pub seed: u64,
     /// Honest nodes.
     pub nodes: usize,
+    /// Whether connections were encrypted.
+    pub tls: bool,
+    /// Settings of all nodes.
+    pub settings: Vec<(String, String)>,
     /// Virtual time in seconds.
     pub virtual_s: u64,
     /// Time that it took, in seconds.
@@ -225,12 +229,18 @@ fn hosts(world: &World) -> Vec<HostView> {
 }
 
 async fn links(world: &World) -> Vec<(usize, usize)> {
-    let numbers: BTreeMap<_, _> =
-        world.hosts.iter().enumerate().map(|(number, host)| (host.peer_id, number)).collect();
+    // Attackers have many identities, but one address.
+    let hosts = world.plan.hosts.iter().zip(&world.hosts).enumerate();
+    let find = |peer: &Peer| {
+        let is = |(_, (plan, host)): &(_, (&HostPlan, &Host))| {
+            if plan.is_honest() { host.peer_id == peer.id() } else { plan.ip == peer.addr().ip() }
+        };
+        hosts.clone().find(is).map(|(number, _)| number)
+    };
     let mut links = Vec::new();
     for (number, node) in world.honest_nodes() {
         for info in node.handle().p2p().peers().await {
-            let Some(&other) = numbers.get(&info.peer.id()) else { continue };
+            let Some(other) = find(&info.peer) else { continue };
             // Told by the dialler, or, where that is no node, by the other side.
             match info.peer.direction() {
                 Direction::Outbound => links.push((number, other)),

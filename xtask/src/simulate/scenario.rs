@@ -1,6 +1,6 @@
 //! Scenarios: what is played, and what is expected of it.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{cell::Cell, future::Future, panic, pin::Pin, sync::Once, time::Duration};
 
 use anyhow::{Result, ensure};
 use bt2c_proto::Defence;
@@ -85,6 +85,20 @@ pub fn replay(scenario: &Scenario, setup: Setup, schedule: &str) -> Result<Outco
     play_plan(scenario.judge, setup, plan)
 }
 
+/// How many panics there were on this thread, which is where a whole network runs. A task that panics ends quietly.
+fn panics() -> u64 {
+    thread_local!(static PANICS: Cell<u64> = const { Cell::new(0) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            told(info);
+        }));
+    });
+    PANICS.get()
+}
+
 /// Plays any plan on a runtime of its own, whose clock is paused.
 ///
 /// # Errors
@@ -92,9 +106,13 @@ pub fn replay(scenario: &Scenario, setup: Setup, schedule: &str) -> Result<Outco
 pub fn play_plan(judge: Judge, setup: Setup, plan: Plan) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     runtime.block_on(async {
+        let before = panics();
         let mut world = World::new(setup, plan)?;
         world.run().await?;
-        let expectations = judge(&world).await?;
+        let mut expectations = judge(&world).await?;
+        expectations.push(world.expect_starts());
+        let count = panics() - before;
+        expectations.push(Expectation::new("nothing panics", count == 0, format!("{count} panics")));
         Ok(world.finish(expectations).await)
     })
 }

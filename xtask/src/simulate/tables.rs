@@ -33,7 +33,7 @@ pub(super) fn merge(command: String, reports: Vec<Report>) -> Result<Report> {
                 summary.scenario.clone(),
                 summary.nodes,
                 summary.virtual_s,
-                summary.without.clone(),
+                (summary.without.clone(), summary.tls, summary.settings.clone()),
                 summary.seed,
             );
             match known.get(&key) {

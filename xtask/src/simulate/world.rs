@@ -5,7 +5,7 @@ mod hosts;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bt2c_node::genesis::{DEVNET_VALIDATORS, devnet_genesis_with};
 use bt2c_p2p::env::MemoryDisk;
 use bt2c_proto::{Block, BlockHash, Genesis, Height, Time, TxHash};
@@ -69,11 +69,15 @@ impl World {
     /// A schedule that names hosts which are not there, two hosts at one address, or a chain that cannot be made.
     #[expect(clippy::disallowed_methods, reason = "this is virtual time")]
     pub fn new(setup: Setup, plan: Plan) -> Result<Self> {
-        let highest = plan.schedule.highest_host().unwrap_or(0);
+        let (highest, count) = (plan.schedule.highest_host(), plan.hosts.len());
+        if let Some(highest) = highest.filter(|highest| *highest >= count) {
+            bail!("the schedule names host {highest}, but there are {count}, counted from 0");
+        }
+        let last = plan.schedule.steps().last().map_or(Duration::ZERO, |timed| timed.at);
         ensure!(
-            highest < plan.hosts.len(),
-            "the schedule names host {highest}, the last one is {}",
-            plan.hosts.len().saturating_sub(1)
+            last <= plan.end,
+            "the last step is at {last:?}, after the end at {:?}: a longer --duration?",
+            plan.end
         );
         let before = BLOCK_TIME.as_secs() * (plan.chain.0 + 1) * u64::from(plan.chain.0 > 0);
         let genesis = devnet_genesis_with(EPOCH.as_secs() - before, BLOCK_TIME, DEVNET_VALIDATORS)?;
@@ -152,8 +156,8 @@ impl World {
         match step {
             Step::Join(host) | Step::Restart(host) => self.start(*host).await?,
             Step::Leave(host) => self.leave(*host).await,
-            Step::Crash(host) => self.kill(*host, false).await,
-            Step::PowerLoss(host) => self.kill(*host, true).await,
+            Step::Crash(host) => self.kill(*host, false),
+            Step::PowerLoss(host) => self.kill(*host, true),
             Step::Cut(from, to) => drop(self.net.cut(&self.ips(from), &self.ips(to))),
             Step::CutOneWay(from, to) => drop(self.net.cut_one_way(&self.ips(from), &self.ips(to))),
             Step::Heal => self.net.heal(),

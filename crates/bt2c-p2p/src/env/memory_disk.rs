@@ -94,6 +94,18 @@ impl MemoryDisk {
         faults.fail_from.is_some_and(|from| faults.operations > from)
     }
 
+    /// What is left of a process that was killed just now: all it wrote, and nobody's locks. What its last threads still
+    /// write goes to the old disk. Faults stay.
+    pub fn after_kill(&self) -> Self {
+        let disk = Self::new();
+        disk.faults.lock().fault = self.faults.lock().fault;
+        for (path, file) in &self.state.lock().files {
+            let file = MemoryFile::new(file.content.lock().bytes.clone(), &disk.faults);
+            disk.state.lock().files.insert(path.clone(), file);
+        }
+        disk
+    }
+
     /// What a machine finds after losing power: everything synced, and of the rest each change, or the start of it, or
     /// nothing of it, as `seed` decides. Nobody holds a lock on it, and nothing fails.
     pub fn after_power_loss(&self, seed: u64) -> Self {
@@ -204,6 +216,9 @@ struct Change {
 
 impl Content {
     fn write(&mut self, at: usize, new: &[u8]) {
+        if new.is_empty() {
+            return;
+        }
         let end = at + new.len();
         let old = self.bytes.get(at..end.min(self.bytes.len())).unwrap_or_default().to_vec();
         self.unsynced.push(Change { at, old, old_len: self.bytes.len(), new: new.to_vec() });

@@ -43,10 +43,12 @@ pub(super) struct Candidate {
     pub(super) connection: ConnectionId,
     pub(super) ip: IpAddr,
     pub(super) standing: Standing,
+    /// It has just come: see [`GRACE`].
+    pub(super) fresh: bool,
 }
 
-/// Who has to go: the youngest in the netgroup with most of those that nothing spares. `None` if all are spared. The key
-/// is this node's secret.
+/// Who has to go: the youngest in the netgroup with most of those that nothing spares. `None` if all are spared, or have
+/// just come. The key is this node's secret.
 pub(super) fn evictee(mut candidates: Vec<Candidate>, key: [u64; 2]) -> Option<ConnectionId> {
     let keyed = |ip: IpAddr| {
         let mut hasher = SipHasher24::new_with_keys(key[0], key[1]);
@@ -65,8 +67,11 @@ pub(super) fn evictee(mut candidates: Vec<Candidate>, key: [u64; 2]) -> Option<C
     }
     let age = |one: &Candidate| (one.standing.since, one.connection);
     let youngest = |group: &Vec<Candidate>| group.iter().map(age).max();
-    let largest = groups.into_values().max_by_key(|group| (group.len(), youngest(group)))?;
-    largest.into_iter().max_by_key(age).map(|one| one.connection)
+    // A crowd from one netgroup has no grace: it would push everybody else out.
+    let may_go = |group: &[Candidate], one: &Candidate| !one.fresh || group.len() > CROWD;
+    let has_any = |group: &Vec<Candidate>| group.iter().any(|one| may_go(group, one));
+    let largest = groups.into_values().filter(has_any).max_by_key(|group| (group.len(), youngest(group)))?;
+    largest.iter().filter(|one| may_go(&largest, one)).max_by_key(|one| age(one)).map(|one| one.connection)
 }
 
 /// Takes out those who come first.
@@ -78,6 +83,9 @@ fn spare<K: Ord>(candidates: &mut Vec<Candidate>, count: usize, key: impl Fn(&Ca
 /// Nobody goes who has just come: time enough to ask for addresses and be told some, so that a node which all others know
 /// as their seed can send a crowd on.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// As many of one netgroup may be taken for strangers to each other.
+const CROWD: usize = 2;
 
 const SPARED_BY_GROUP: usize = 4;
 const SPARED_BY_RTT: usize = 8;
@@ -98,7 +106,11 @@ mod tests {
     fn candidate(n: u64, group: u8) -> Candidate {
         let standing = Standing { since: at(n), ..Standing::default() };
         let [.., high, low] = n.to_be_bytes();
-        Candidate { connection: ConnectionId(n), ip: [8, group, high, low].into(), standing }
+        Candidate { connection: ConnectionId(n), ip: [8, group, high, low].into(), standing, fresh: false }
+    }
+
+    fn fresh(n: u64, group: u8) -> Candidate {
+        Candidate { fresh: true, ..candidate(n, group) }
     }
 
     /// All who go, one after the other, until everyone is spared.
@@ -156,6 +168,20 @@ mod tests {
             }
             candidates.retain(|one| one.connection != gone);
         }
+    }
+
+    #[test]
+    fn who_has_just_come_is_spared_unless_in_a_crowd() {
+        let settled: Vec<_> = (0..80).map(|n| candidate(n, u8::try_from(n).unwrap())).collect();
+        let mut strangers = settled.clone();
+        strangers.extend((80..90).map(|n| fresh(n, u8::try_from(n).unwrap())));
+        assert_eq!(evictee(strangers, [1, 2]), Some(ConnectionId(79)), "the youngest that has not just come");
+        let all_fresh = (0..80).map(|n| fresh(n, u8::try_from(n).unwrap())).collect();
+        assert_eq!(evictee(all_fresh, [1, 2]), None);
+        let mut flooded = settled;
+        flooded.extend((80..150).map(|n| fresh(n, 200)));
+        let gone = exodus(flooded);
+        assert!(gone[..30].iter().all(|n| *n >= 80), "the flood makes room for itself: {gone:?}");
     }
 
     #[test]

@@ -174,7 +174,9 @@ impl Core {
         if !allowed && self.security.is_peer_banned(now, &peer).is_some() {
             return Err(Refusal::Banned);
         }
-        let is_new = !self.peers.contains_key(&peer);
+        // One that is on its way out holds no place for a second connection.
+        let stays = |connection| self.connections.get(connection).is_some_and(|conn| !conn.closing);
+        let is_new = !self.peers.get(&peer).is_some_and(stays);
         if is_new && self.is_full(direction) { Err(Refusal::Full) } else { Ok(()) }
     }
 
@@ -213,9 +215,10 @@ impl Core {
         let may_go = |(connection, conn): (&ConnectionId, &Conn)| {
             let ip = conn.remote?.ip();
             let open = conn.direction == Direction::Inbound && conn.is_open() && !conn.closing;
-            let counts = open && now.since(conn.standing.since) >= GRACE;
-            let candidate = Candidate { connection: *connection, ip, standing: conn.standing };
-            (counts && !self.is_exempt(ip)).then_some(candidate)
+            let exempt = self.is_exempt(ip) || self.security.is_allowed(ip, conn.peer().as_ref());
+            let fresh = now.since(conn.standing.since) < GRACE;
+            let candidate = Candidate { connection: *connection, ip, standing: conn.standing, fresh };
+            (open && !exempt).then_some(candidate)
         };
         evictee(self.connections.iter().filter_map(may_go).collect(), self.eviction_key)
     }

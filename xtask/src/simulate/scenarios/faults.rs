@@ -199,7 +199,6 @@ pub(super) const CRASH_RESTART: Scenario = Scenario {
         Box::pin(async {
             let elsewhere = BLOCK_TIME * 2 * u32::try_from(world.setup.nodes).unwrap_or(u32::MAX);
             Ok(vec![
-                expect_starts(world),
                 world.expect_no_losses(),
                 world.expect_peers(3).await,
                 world.expect_one_tip().await,
@@ -209,13 +208,6 @@ pub(super) const CRASH_RESTART: Scenario = Scenario {
         })
     },
 };
-
-fn expect_starts(world: &World) -> Expectation {
-    let history = world.record.history();
-    let failed = history.notes.iter().find(|(_, what)| what.contains("does not start"));
-    let found = failed.map_or("all did".to_owned(), |(at, what)| format!("at {} s: {what}", at.as_secs()));
-    Expectation::new("every node starts again", failed.is_none(), found)
-}
 
 /// Two nodes' disks fill up and are given room again; one's does not take what is written, and its machine then loses
 /// power.
@@ -264,7 +256,6 @@ pub(super) const DISK_FULL: Scenario = Scenario {
             Ok(vec![
                 Expectation::new("nodes say that they cannot store", told, found),
                 Expectation::new("they keep their peers meanwhile", lost.is_empty(), lost.join("; ")),
-                expect_starts(world),
                 world.expect_no_losses(),
                 world.expect_one_tip().await,
                 world.expect_height(blocks_in(world.setup.duration) / 2).await,

@@ -56,18 +56,25 @@ impl World {
         honest.into_iter().any(|host| subject.matches(self.addr(host).ip(), Some(&self.hosts[host].peer_id)))
     }
 
-    /// Expects that every honest node that is up has at least that many peers.
+    /// Expects that every honest node that is up has at least that many honest peers.
     pub async fn expect_peers(&self, least: usize) -> Expectation {
-        let mut fewest = (usize::MAX, 0);
-        for (number, node) in self.honest_nodes() {
-            let peers = node.status().await.peers;
-            fewest = fewest.min((peers.inbound + peers.outbound, number));
-        }
-        let (peers, number) = fewest;
+        let honest: BTreeSet<_> = self.plan.honest().map(|host| self.hosts[host].peer_id).collect();
         // In a network of three nobody has three peers.
         let least = least.min(self.honest_nodes().count().saturating_sub(1));
-        let found = format!("host {number} has {peers}, the fewest (at least {least})");
-        Expectation::new("every node has found peers", peers >= least, found)
+        let mut fewest = None;
+        for (number, node) in self.honest_nodes() {
+            let peers = node.handle().p2p().peers().await;
+            let peers = peers.iter().filter(|info| honest.contains(&info.peer.id())).count();
+            fewest = [fewest, Some((peers, number))].into_iter().flatten().min();
+        }
+        let found =
+            fewest.map(|(peers, number)| format!("host {number} has {peers}, the fewest (at least {least})"));
+        let met = fewest.is_none_or(|(peers, _)| peers >= least);
+        Expectation::new(
+            "every node has found peers",
+            met,
+            found.unwrap_or_else(|| "no node is up".to_owned()),
+        )
     }
 
     /// Expects that every transaction of a wallet is on the chain of every honest node that is up.
@@ -85,6 +92,15 @@ impl World {
         let sent = self.transactions.len();
         let found = missing.first().map_or_else(|| format!("all {sent}"), Clone::clone);
         Ok(Expectation::new("transactions are on every node's chain", missing.is_empty(), found))
+    }
+
+    /// Expects that every node that was to start did.
+    pub fn expect_starts(&self) -> Expectation {
+        let history = self.record.history();
+        let failed = history.notes.iter().find(|(_, what)| what.contains("does not start"));
+        let found =
+            failed.map_or("all did".to_owned(), |(at, what)| format!("at {} s: {what}", at.as_secs()));
+        Expectation::new("every node starts", failed.is_none(), found)
     }
 
     /// Expects that no node lost a block that it had on its main chain, but by reorganisation.

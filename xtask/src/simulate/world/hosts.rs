@@ -1,6 +1,6 @@
 //! The hosts of a world: starting, stopping and killing what runs on them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use bt2c_node::{P2PNode, StartError, config::NodeConfig};
@@ -197,18 +197,14 @@ impl World {
 
     /// Kills what runs on a host: no goodbye, no last write; its peers see resets. With its power a machine also loses
     /// whatever its disk did not have to keep.
-    pub(super) async fn kill(&mut self, number: usize, power_loss: bool) {
+    pub(super) fn kill(&mut self, number: usize, power_loss: bool) {
         self.net.crash(self.plan.hosts[number].ip);
         let host = &mut self.hosts[number];
         if let Life::Attacker(stop) = std::mem::replace(&mut host.life, Life::None) {
             stop.cancel();
         }
-        if power_loss {
-            // What the node's last tasks still write goes to the disk that is no more.
-            host.disk = host.disk.after_power_loss(self.setup.seed ^ host.lives);
-        } else {
-            // Its tasks end when they are next polled; until then they hold its files.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // What the node's last tasks still write goes to the disk that is no more.
+        let chance = self.setup.seed ^ ((number as u64) << 16) ^ host.lives;
+        host.disk = if power_loss { host.disk.after_power_loss(chance) } else { host.disk.after_kill() };
     }
 }

@@ -51,7 +51,7 @@ pub(in super::super) const SCENARIO: Scenario = Scenario {
             Ok(vec![
                 Expectation::new(
                     "attackers have one outbound slot for each of their netgroups",
-                    out <= 2,
+                    out <= 2 && of > 0,
                     format!("{out} of {of}"),
                 ),
                 expect_attack(world, "connections", 60),

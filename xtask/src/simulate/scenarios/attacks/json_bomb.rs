@@ -56,7 +56,8 @@ const ATTACK: Attack = Attack {
             let Ok(me) = stage.persona(0) else { return };
             for round in 0.. {
                 for addr in stage.honest.iter().take(VICTIMS) {
-                    let bomb = &bombs[round % bombs.len()];
+                    // Five are a ban: each attacker begins elsewhere, so that all are thrown.
+                    let bomb = &bombs[(round + 2 * stage.number) % bombs.len()];
                     let Ok(mut line) = stage.dial(*addr, &me).await else { continue };
                     let hello = stage.hello(&me, (0, stage.genesis.hash()), false);
                     if let Ok(Some(_)) = line.greet(hello).await
