@@ -50,11 +50,8 @@ impl Step {
         }
     }
 
-    /// The step for a network without these hosts; `None` if nothing is left of it.
-    pub fn without(&self, gone: &[usize]) -> Option<Self> {
-        let rest = |hosts: &[usize]| -> Vec<_> {
-            hosts.iter().copied().filter(|host| !gone.contains(host)).collect()
-        };
+    /// The one host that it is about; `None` if it is about several, or none.
+    pub const fn host(&self) -> Option<usize> {
         match self {
             Self::Join(host)
             | Self::Leave(host)
@@ -62,7 +59,20 @@ impl Step {
             | Self::PowerLoss(host)
             | Self::Restart(host)
             | Self::Disk(host, _)
-            | Self::Transact(host) => (!gone.contains(host)).then(|| self.clone()),
+            | Self::Transact(host) => Some(*host),
+            Self::Cut(..) | Self::CutOneWay(..) | Self::Heal | Self::Rest => None,
+        }
+    }
+
+    /// The step for a network without these hosts; `None` if nothing is left of it.
+    pub fn without(&self, gone: &[usize]) -> Option<Self> {
+        let rest = |hosts: &[usize]| -> Vec<_> {
+            hosts.iter().copied().filter(|host| !gone.contains(host)).collect()
+        };
+        if self.host().is_some_and(|host| gone.contains(&host)) {
+            return None;
+        }
+        match self {
             Self::Cut(from, to) | Self::CutOneWay(from, to) => {
                 let (from, to) = (rest(from), rest(to));
                 if from.is_empty() || to.is_empty() {
@@ -73,21 +83,14 @@ impl Step {
                     _ => Self::CutOneWay(from, to),
                 })
             }
-            Self::Heal | Self::Rest => Some(self.clone()),
+            _ => Some(self.clone()),
         }
     }
 
     fn hosts(&self) -> Vec<usize> {
         match self {
-            Self::Join(host)
-            | Self::Leave(host)
-            | Self::Crash(host)
-            | Self::PowerLoss(host)
-            | Self::Restart(host)
-            | Self::Disk(host, _)
-            | Self::Transact(host) => vec![*host],
             Self::Cut(from, to) | Self::CutOneWay(from, to) => from.iter().chain(to).copied().collect(),
-            Self::Heal | Self::Rest => Vec::new(),
+            _ => self.host().into_iter().collect(),
         }
     }
 }
@@ -95,20 +98,15 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
+        self.host().iter().try_for_each(|host| write!(f, " {host}"))?;
         match self {
-            Self::Join(host)
-            | Self::Leave(host)
-            | Self::Crash(host)
-            | Self::PowerLoss(host)
-            | Self::Restart(host)
-            | Self::Transact(host) => write!(f, " {host}"),
             Self::Cut(from, to) | Self::CutOneWay(from, to) => {
                 from.iter().try_for_each(|host| write!(f, " {host}"))?;
                 f.write_str(" |")?;
                 to.iter().try_for_each(|host| write!(f, " {host}"))
             }
-            Self::Disk(host, fault) => write!(f, " {host} {}", fault_name(*fault)),
-            Self::Heal | Self::Rest => Ok(()),
+            Self::Disk(_, fault) => write!(f, " {}", fault_name(*fault)),
+            _ => Ok(()),
         }
     }
 }

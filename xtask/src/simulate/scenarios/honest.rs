@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use anyhow::Result;
 use bt2c_node::config::NodeConfig;
 use bt2c_proto::Defence;
 use rand::RngExt;
@@ -13,7 +14,7 @@ use crate::simulate::{
     plan::Plan,
     scenario::Scenario,
     schedule::Step,
-    world::BLOCK_TIME,
+    world::{BLOCK_TIME, World},
 };
 
 /// The proposers begin; all others but one join at random moments of the first minute; at half-time one of them sends a
@@ -29,23 +30,13 @@ pub(super) const SMOKE: Scenario = Scenario {
         let last = setup.nodes - 1;
         plan.join(0..4, seconds(0), seconds(0));
         for host in 4..last {
-            plan.join([host], seconds(0).max(seconds(60).mul_f64(rng.random())), seconds(0));
+            plan.join([host], seconds(60).mul_f64(rng.random()), seconds(0));
         }
         plan.at(setup.duration / 2, Step::Transact(last - 1));
         plan.join([last], setup.duration / 2, seconds(0));
         plan
     },
-    judge: |world| {
-        Box::pin(async {
-            Ok(vec![
-                world.expect_peers(3).await,
-                world.expect_one_tip().await,
-                world.expect_height(blocks_in(world.setup.duration)).await,
-                world.expect_transactions().await?,
-                world.expect_no_honest_bans(),
-            ])
-        })
-    },
+    judge: |world| Box::pin(judge_spread(world)),
 };
 
 /// Ten nodes are there; all others join within a minute. Three of the ten are everyone's seeds, and have not half the
@@ -66,17 +57,7 @@ pub(super) const FLASH_CROWD: Scenario = Scenario {
         plan.at(seconds(150), Step::Transact(9));
         plan
     },
-    judge: |world| {
-        Box::pin(async {
-            Ok(vec![
-                world.expect_peers(3).await,
-                world.expect_one_tip().await,
-                world.expect_height(blocks_in(world.setup.duration)).await,
-                world.expect_transactions().await?,
-                world.expect_no_honest_bans(),
-            ])
-        })
-    },
+    judge: |world| Box::pin(judge_spread(world)),
 };
 
 /// The proposers are on cable; of the others every second is on DSL, every second on a mobile link.
@@ -93,18 +74,19 @@ pub(super) const SLOW_LINKS: Scenario = Scenario {
         plan.at(seconds(2) * u32::try_from(setup.nodes).unwrap_or(0), Step::Transact(setup.nodes - 1));
         plan
     },
-    judge: |world| {
-        Box::pin(async {
-            Ok(vec![
-                world.expect_peers(3).await,
-                world.expect_one_tip().await,
-                world.expect_height(blocks_in(world.setup.duration)).await,
-                world.expect_transactions().await?,
-                world.expect_no_honest_bans(),
-            ])
-        })
-    },
+    judge: |world| Box::pin(judge_spread(world)),
 };
+
+/// What is expected where everyone is to meet and everything is to reach everyone.
+async fn judge_spread(world: &World) -> Result<Vec<Expectation>> {
+    Ok(vec![
+        world.expect_peers(3).await,
+        world.expect_one_tip().await,
+        world.expect_height(blocks_in(world.setup.duration)).await,
+        world.expect_transactions().await?,
+        world.expect_no_honest_bans(),
+    ])
+}
 
 fn slow(plan: &mut Plan) {
     for (number, host) in plan.hosts.iter_mut().enumerate() {
