@@ -20,7 +20,8 @@ pub struct DiscoveryConfig {
     /// How often connected peers are asked for addresses. Default 60 s: shorter spends the request limits of others,
     /// longer heals a partition later. While peers are short it is asked sooner, from 2 s doubling up to this.
     pub interval: Duration,
-    /// First wait before an address that failed is dialled again; it doubles with each failure. Default 2 s.
+    /// First wait before an address that failed is dialled again; it doubles with each failure. Default 2 s, at least 1 s:
+    /// others take no more than 100 attempts a minute over their limit, and do not say what it is.
     pub backoff_base: Duration,
     /// Longest such wait. Default 5 min: longer heals a partition later, shorter knocks on dead doors.
     pub backoff_max: Duration,
@@ -82,13 +83,15 @@ impl DiscoveryConfig {
     pub fn validate(&self) -> Result<(), DiscoveryConfigError> {
         let durations = [
             ("interval", self.interval),
-            ("backoff_base", self.backoff_base),
             ("feeler_interval", self.feeler_interval),
             ("answer_lifetime", self.answer_lifetime),
             ("intake_spacing", self.intake_spacing),
         ];
         if let Some((field, _)) = durations.into_iter().find(|(_, value)| value.as_millis() == 0) {
             return Err(DiscoveryConfigError::TooShort { field });
+        }
+        if self.backoff_base < MIN_BACKOFF {
+            return Err(DiscoveryConfigError::Hammering(self.backoff_base));
         }
         if self.backoff_max < self.backoff_base {
             return Err(DiscoveryConfigError::Backoff { base: self.backoff_base, max: self.backoff_max });
@@ -114,6 +117,9 @@ pub enum DiscoveryConfigError {
         /// Which setting.
         field: &'static str,
     },
+    /// Others would take it for an attack.
+    #[error("backoff_base of {0:?} is below {MIN_BACKOFF:?}: others ban who redials that fast")]
+    Hammering(Duration),
     /// The longest backoff is shorter than the first.
     #[error("backoff_max ({max:?}) is shorter than backoff_base ({base:?})")]
     Backoff {
@@ -133,6 +139,9 @@ pub enum DiscoveryConfigError {
 /// Most addresses in `seeds` and `connect` together: they are looked through one by one at each dial.
 const MAX_NAMED: usize = 1000;
 
+/// Least wait before an address is dialled again.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +160,9 @@ mod tests {
         assert_eq!(zero.validate(), Err(DiscoveryConfigError::TooShort { field: "interval" }));
         let backoff = DiscoveryConfig { backoff_max: Duration::from_secs(1), ..default() };
         assert!(matches!(backoff.validate(), Err(DiscoveryConfigError::Backoff { .. })));
+        let hammering = Duration::from_millis(999);
+        let fast = DiscoveryConfig { backoff_base: hammering, ..default() };
+        assert_eq!(fast.validate(), Err(DiscoveryConfigError::Hammering(hammering)));
         let percent = DiscoveryConfig { answer_percent: 101, ..default() };
         assert_eq!(percent.validate(), Err(DiscoveryConfigError::Percent(101)));
         let seed: PeerAddr = "seed.example.org:8338".parse().unwrap();

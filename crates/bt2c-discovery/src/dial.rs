@@ -1,8 +1,13 @@
 //! The dial choice.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use bt2c_proto::{Defence, PeerId, Time};
+use bt2c_proto::{Defence, Netgroup, PeerId, Time};
 use rand::RngExt;
 
 use crate::{
@@ -20,11 +25,21 @@ pub struct Connected {
     pub inbound: BTreeSet<SocketAddr>,
     /// Who is connected, in either direction.
     pub peers: BTreeSet<PeerId>,
+    /// What experience says of identities, connected or not: above 0 good, below bad. Who is not here is a stranger.
+    pub standings: BTreeMap<PeerId, i32>,
+    /// The same of netgroups.
+    pub group_standings: BTreeMap<Netgroup, i32>,
 }
 
 impl Connected {
     pub(crate) fn holds(&self, addr: SocketAddr) -> bool {
         self.outbound.contains(&addr) || self.inbound.contains(&addr)
+    }
+
+    /// What speaks for an address at which that identity answered last, if any did.
+    fn standing(&self, addr: SocketAddr, peer: Option<&PeerId>) -> i32 {
+        let own = peer.and_then(|peer| self.standings.get(peer)).copied().unwrap_or(0);
+        own + self.group_standings.get(&Netgroup::of(addr.ip())).copied().unwrap_or(0)
     }
 }
 
@@ -135,7 +150,9 @@ impl NodeDiscovery {
         None
     }
 
-    /// An address of either table, equally likely as long as both have one, whose group has no outbound peer yet.
+    /// An address of either table, equally likely as long as both have one, whose group has no outbound peer yet. Of two
+    /// drawn at random it is the one with the better standing: enough to avoid those who wasted our time, and too little
+    /// for anybody who earned a good one to be all that a node sees.
     fn next_from_book(&mut self, now: Time, view: &Connected) -> Option<DialTarget> {
         let groups = self.groups(view);
         let tables = if self.rng.random() { [Table::New, Table::Tried] } else { [Table::Tried, Table::New] };
@@ -148,13 +165,16 @@ impl NodeDiscovery {
                     && !entry.peer.is_some_and(|peer| view.peers.contains(&peer))
             };
             let drawn = drawn.filter(|(addr, entry)| may_dial(*addr, entry));
-            let drawn: Vec<_> = drawn.map(|(addr, entry)| (addr, entry.retry.at)).collect();
-            if let Some((addr, _)) = drawn.iter().copied().find(|(_, at)| *at <= now) {
+            let standing = |addr, entry: &Entry| view.standing(addr, entry.peer.as_ref());
+            let drawn: Vec<_> =
+                drawn.map(|(addr, entry)| (addr, entry.retry.at, standing(addr, entry))).collect();
+            let due = drawn.iter().filter(|(_, at, _)| *at <= now).take(CHOICES);
+            if let Some((addr, ..)) = due.min_by_key(|(.., standing)| Reverse(*standing)).copied() {
                 self.defer(now, addr);
                 return Some(DialTarget { addr, pin: None, reason: DialReason::Book });
             }
             let unseen = self.book.table_len(table) > SAMPLE;
-            let wake = if unseen { Some(now + RESAMPLE) } else { drawn.iter().map(|(_, at)| *at).min() };
+            let wake = if unseen { Some(now + RESAMPLE) } else { drawn.iter().map(|(_, at, _)| *at).min() };
             wake.into_iter().for_each(|at| self.wake_at(at));
         }
         None
@@ -190,6 +210,9 @@ impl NodeDiscovery {
 
 /// How many addresses of a table are looked at in one choice: all of a small book, a random part of a large one.
 const SAMPLE: usize = 256;
+
+/// Among how many the better one is chosen.
+const CHOICES: usize = 2;
 
 /// When to look at another part of a large book if the first had nobody to dial.
 const RESAMPLE: Duration = Duration::from_secs(5);

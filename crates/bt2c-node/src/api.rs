@@ -8,6 +8,7 @@ mod change;
 mod connect;
 mod error;
 mod events;
+mod explain;
 mod guard;
 mod listener;
 mod page;
@@ -27,6 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::node::NodeHandle;
 
+pub use explain::{BlockDecisionView, BlockExplanation, DecisionView, ExplainView, PeerExplanation};
 pub use guard::Token;
 pub use views::{
     AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, ErrorView, KnownPeerView, PeerCounts,
@@ -103,6 +105,7 @@ fn router(state: State) -> Router {
         .route("/status", get(read::status))
         .route("/peers/known", get(read::known_peers))
         .route("/blocks/{id}", get(read::block))
+        .route("/explain/{subject}", get(explain::explain))
         .route("/events", get(events::events))
         .route("/metrics", get(read::metrics));
     let changes = Router::new()

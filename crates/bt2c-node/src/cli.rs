@@ -9,6 +9,7 @@ mod change;
 mod client;
 mod config;
 mod devnet;
+mod explain;
 mod genesis;
 mod identity;
 mod logging;
@@ -55,6 +56,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Status(args) => query::status(&args),
         Command::Peers(args) => query::peers(&args),
         Command::Bans(args) => query::bans(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Ban(args) => change::ban(args),
         Command::Unban(args) => change::unban(&args),
         Command::Allow(args) => change::allow(&args),

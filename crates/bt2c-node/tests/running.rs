@@ -69,6 +69,16 @@ fn two_nodes_are_connected_banned_and_parted_by_command() {
     assert!(ban.contains("is banned until"), "{ban}");
     let bans = bt2c_in(dirs[0].path(), &["bans", "--json"]).json();
     assert_eq!((&bans[0]["subject"], &bans[0]["reason"]), (&b_id.clone().into(), &"test".into()));
+    let why = bt2c_in(dirs[0].path(), &["explain", &b_id, "--json"]).json();
+    let decision = |name: &str| {
+        let decisions = why["peer"]["decisions"].as_array().unwrap();
+        decisions.iter().find(|decision| decision["decision"] == name).unwrap_or_else(|| panic!("{why}"))
+    };
+    assert_eq!(decision("banned")["rule"], "test");
+    assert_eq!(decision("banned")["until"], bans[0]["until"]);
+    assert!(decision("closed")["evidence"].as_str().is_some_and(|evidence| evidence.contains("connection")));
+    let told = bt2c_in(dirs[0].path(), &["explain", &b_id]).ok();
+    assert!(told.contains("banned until") && told.contains("by the operator"), "{told}");
     let span = bans[0]["until"].as_u64().unwrap() - bans[0]["since"].as_u64().unwrap();
     assert_eq!(span, 7200);
     bt2c_in(dirs[0].path(), &["unban", &b_id]).ok();
@@ -79,6 +89,31 @@ fn two_nodes_are_connected_banned_and_parted_by_command() {
     assert!(bt2c_in(dirs[0].path(), &["ban", "127.0.0.1"]).failed().contains("allow-listed"));
     bt2c_in(dirs[0].path(), &["disallow", "127.0.0.1"]).ok();
     drop((a, b));
+}
+
+#[test]
+fn blocks_and_strangers_are_explained_and_nonsense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Running::start(dir.path(), &[]);
+    let status = node.get("/status");
+    let genesis = status["genesis_hash"].as_str().unwrap();
+    for name in ["0", genesis] {
+        let why = bt2c_in(dir.path(), &["explain", name, "--json"]).json();
+        assert_eq!((&why["block"]["hash"], &why["block"]["on_main_chain"]), (&genesis.into(), &true.into()));
+    }
+    assert!(bt2c_in(dir.path(), &["explain", "0"]).ok().contains("on the main chain"));
+    let stranger = bt2c_in(dir.path(), &["explain", "192.0.2.0/24"]).ok();
+    assert!(
+        stranger.contains("neither connected nor banned") && stranger.contains("nothing was decided"),
+        "{stranger}"
+    );
+    for nonsense in ["", "no such thing", "example.org", "1.2.3.4/33", "99999999"] {
+        let error = bt2c_in(dir.path(), &["explain", nonsense]).failed();
+        assert!(
+            error.contains("hash or height") || error.contains("no block at that height"),
+            "{nonsense}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@
 //! ```
 
 mod config;
+mod decisions;
 pub mod env;
 mod event;
 mod local;
@@ -51,6 +52,7 @@ mod reason;
 mod session;
 
 pub use config::{ConfigError, P2PConfig, Tip};
+pub use decisions::{Decision, DecisionKind, Explanation};
 pub use env::{Env, MemoryNet};
 pub use event::{Event, Inbound};
 pub use manager::{
@@ -58,5 +60,5 @@ pub use manager::{
     ingress::{ConnectError, CredentialsError, Handle, Inventory, LocalInfo, ReservedKind},
 };
 pub use metrics::{DropCause, Metrics};
-pub use peer::{ConnectionId, Credit, Direction, Peer, PeerInfo, SendError};
+pub use peer::{ConnectionId, Direction, Peer, PeerInfo, SendError};
 pub use reason::{CloseReason, HandshakeFailure};

@@ -5,9 +5,7 @@ use std::{
     num::NonZeroU16,
 };
 
-use bt2c_proto::{
-    BlockHash, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version, limits,
-};
+use bt2c_proto::{BlockHash, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version};
 
 use crate::config::{P2PConfig, Tip};
 
@@ -20,7 +18,7 @@ pub(crate) struct Local {
     pub(crate) genesis_hash: BlockHash,
     listen_port: Option<NonZeroU16>,
     user_agent: String,
-    requests_per_minute: u64,
+    limits: Limits,
 }
 
 impl Local {
@@ -33,7 +31,7 @@ impl Local {
             genesis_hash: config.genesis_hash,
             listen_port: told.and_then(|addr| NonZeroU16::new(addr.port())),
             user_agent: config.user_agent.clone(),
-            requests_per_minute: config.security.requests_per_minute.get().into(),
+            limits: config.security.told_limits(),
         }
     }
 
@@ -49,10 +47,7 @@ impl Local {
             listen_port: self.listen_port,
             user_agent: Some(Text::cut(&self.user_agent)),
             features: Some(Vec::new()),
-            limits: Some(Limits {
-                requests_per_minute: self.requests_per_minute,
-                frame_size: limits::FRAME_LIMIT as u64,
-            }),
+            limits: Some(self.limits),
             your_addr: Some(your_addr),
         }
     }

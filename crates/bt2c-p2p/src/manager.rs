@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod dialing;
 mod ending;
 mod eviction;
+mod explaining;
 pub(crate) mod ingress;
 mod listener;
 mod penalties;
@@ -85,6 +86,15 @@ pub enum StartError {
         /// What is wrong.
         #[source]
         source: bt2c_security::BansFileError,
+    },
+    /// The standings of an earlier run are in the format of another edition, whose work would be lost.
+    #[error("{path}: {source}, or remove it to know everybody anew")]
+    Reputation {
+        /// The file.
+        path: Box<str>,
+        /// Which version it has.
+        #[source]
+        source: bt2c_security::ReputationFileError,
     },
     /// The addresses of an earlier run are in the format of another edition, whose work would be lost.
     #[error("{path}: {source}; use the program that wrote it, or remove it to learn addresses anew")]

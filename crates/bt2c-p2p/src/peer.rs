@@ -24,15 +24,6 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// What a peer was the first with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Credit {
-    /// A valid block.
-    Block,
-    /// A valid transaction.
-    Transaction,
-}
-
 /// Who opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
@@ -71,6 +62,7 @@ struct Inner {
     direction: Direction,
     hello: Hello,
     since: Time,
+    standing: i32,
     outbox: Arc<Outbox>,
     stats: Arc<LinkStats>,
 }
@@ -100,6 +92,9 @@ pub enum SendError {
     /// The connection is closed.
     #[error("the connection is closed")]
     Closed,
+    /// The peer takes no frame of that size, by its hello.
+    #[error("the peer takes no frame that long")]
+    TooLong,
 }
 
 impl Peer {
@@ -111,10 +106,13 @@ impl Peer {
         direction: Direction,
         hello: Hello,
         since: Time,
+        standing: i32,
         outbox: Arc<Outbox>,
         stats: Arc<LinkStats>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { connection, id, addr, direction, hello, since, outbox, stats }) }
+        Self {
+            inner: Arc::new(Inner { connection, id, addr, direction, hello, since, standing, outbox, stats }),
+        }
     }
 
     /// The peer's identity.
@@ -157,6 +155,11 @@ impl Peer {
         self.inner.since
     }
 
+    /// What experience said of it when it connected, −100 to 100: its own standing and its address group's.
+    pub fn standing(&self) -> i32 {
+        self.inner.standing
+    }
+
     /// Queues a frame.
     ///
     /// # Errors
@@ -193,6 +196,6 @@ impl fmt::Debug for Peer {
 pub struct PeerInfo {
     /// The peer.
     pub peer: Peer,
-    /// Its standing: 0 is clean, offences make it negative.
+    /// Its standing, −100 to 100: 0 is a stranger's, offences lower it, useful work raises it, both wear off.
     pub score: i32,
 }

@@ -41,6 +41,19 @@ pub enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
+    /// The rule that was not kept, for people.
+    pub(crate) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Resolve => "names resolve",
+            Self::Dial(_) => "addresses answer",
+            Self::Timeout => "TLS and hellos are done in time",
+            Self::Tls => "both sides speak TLS 1.3 and prove that they have their certificate's key",
+            Self::Certificate => "a certificate keeps the certificate rules",
+            Self::Dates => "the certificate of someone not met before is inside its dates",
+            Self::Pin => "at a pinned address nobody but the pinned identity is accepted",
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",

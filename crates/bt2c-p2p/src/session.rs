@@ -27,8 +27,8 @@ use crate::{
 /// What a connection's task tells the manager.
 #[derive(Debug)]
 pub(crate) enum Note {
-    /// TLS is done with `remote` and showed this certificate (DER). The reply is the connection's quota, and a second one to pace our
-    /// own pushes by; or why the connection may not go on.
+    /// TLS is done with `remote` and showed this certificate (DER). The reply is the connection's quota, or why the
+    /// connection may not go on.
     Secured {
         connection: ConnectionId,
         remote: SocketAddr,
@@ -57,7 +57,8 @@ pub(crate) struct Consent {
     /// Whose certificate it is.
     pub(crate) peer: PeerId,
     pub(crate) incoming: SessionQuota,
-    pub(crate) pace: SessionQuota,
+    /// A secret of this connection, by which its pings are unevenly spaced.
+    pub(crate) ping_secret: u64,
 }
 
 /// What the manager tells a connection's task.

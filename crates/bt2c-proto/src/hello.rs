@@ -10,7 +10,7 @@ use crate::{
     ids::NodeId,
     limits::{MAX_FEATURE_LEN, MAX_FEATURES, MAX_TEXT},
     net::{WireAddr, canonical},
-    numbers::{Height, integer},
+    numbers::{Height, integer, optional_integer},
 };
 
 /// Data of `hello`. Everything after `last_block_hash` is optional: a peer that knows only the base protocol sends none
@@ -64,6 +64,15 @@ pub struct Limits {
     /// Largest frame body that the sender takes, in bytes.
     #[serde(deserialize_with = "integer")]
     pub frame_size: u64,
+    /// Pushed transactions a second that the sender takes on a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    pub transactions_per_second: Option<u64>,
+    /// Pushed blocks a second that the sender takes on a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    pub blocks_per_second: Option<u64>,
+    /// Pushed bytes a second that the sender takes on a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    pub push_bytes_per_second: Option<u64>,
 }
 
 impl Hello {

@@ -72,6 +72,14 @@ pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64,
     Ok(value)
 }
 
+/// `deserialize_with` for a wire integer that may be missing.
+pub(crate) fn optional_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Integer(#[serde(deserialize_with = "integer")] u64);
+
+    Ok(Option::<Integer>::deserialize(deserializer)?.map(|Integer(value)| value))
+}
+
 /// `deserialize_with` for an envelope's advisory timestamp: whole seconds, or a float that is cut to them.
 pub(crate) fn lenient_timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Visitor;

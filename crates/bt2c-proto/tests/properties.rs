@@ -71,15 +71,23 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn limits()(
+        (requests_per_minute, frame_size) in (integer(), integer()),
+        transactions_per_second in option::of(integer()), blocks_per_second in option::of(integer()),
+        push_bytes_per_second in option::of(integer()),
+    ) -> Limits {
+        Limits { requests_per_minute, frame_size, transactions_per_second, blocks_per_second, push_bytes_per_second }
+    }
+}
+
+prop_compose! {
     fn hello()(
         (major, minor, patch) in any::<(u32, u32, u32)>(), node_id in node_id(), block_height in height(),
         last_block_hash in option::of(block_hash()), network in option::of(text()), genesis_hash in option::of(block_hash()),
         listen_port in any::<Option<std::num::NonZeroU16>>(), user_agent in option::of(text()),
-        features in option::of(vec(text(), 0..=32)), limits in option::of((integer(), integer())),
+        features in option::of(vec(text(), 0..=32)), limits in option::of(limits()),
         your_addr in option::of(socket_addr()),
     ) -> Hello {
-        let limits =
-            limits.map(|(requests_per_minute, frame_size)| Limits { requests_per_minute, frame_size });
         Hello {
             version: Version { major, minor, patch },
             node_id, block_height, last_block_hash, network, genesis_hash, listen_port, user_agent, features, limits,

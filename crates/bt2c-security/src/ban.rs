@@ -240,7 +240,7 @@ fn new_ban(now: Time, subject: Subject, duration: Duration, reason: &str, eviden
 }
 
 /// The beginning of a text, without what could take over a terminal: evidence quotes peers.
-fn clip(text: &str, characters: usize) -> String {
+pub(crate) fn clip(text: &str, characters: usize) -> String {
     text.chars()
         .take(characters)
         .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })

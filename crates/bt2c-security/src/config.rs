@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use bt2c_proto::{Defences, limits::FRAME_LIMIT};
+use bt2c_proto::{Defences, Limits, limits::FRAME_LIMIT};
 
 use crate::subject::Subject;
 
@@ -75,6 +75,17 @@ impl Default for SecurityConfig {
 }
 
 impl SecurityConfig {
+    /// What a hello tells others of these limits.
+    pub fn told_limits(&self) -> Limits {
+        Limits {
+            requests_per_minute: self.requests_per_minute.get().into(),
+            frame_size: FRAME_LIMIT as u64,
+            transactions_per_second: Some(self.tx_per_second.get().into()),
+            blocks_per_second: Some(self.blocks_per_second.get().into()),
+            push_bytes_per_second: Some(self.push_bytes_per_second.get().into()),
+        }
+    }
+
     /// Checks the fields against each other.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +23,7 @@ pub(crate) struct Ledger {
     ips: BTreeMap<IpUnit, IpRecord>,
     /// For newcomers while `ips` is full.
     strangers: Option<IpRecord>,
-    peers: BTreeMap<PeerId, Score>,
+    peers: BTreeMap<PeerId, PeerRecord>,
     last_sweep: Time,
 }
 
@@ -30,9 +31,18 @@ pub(crate) struct Ledger {
 struct IpRecord {
     requests: Arc<Bucket>,
     attempts: Bucket,
+    /// Attempts that are refused, up to which they are no offence.
+    tolerated_attempts: Bucket,
     failures: VecDeque<Time>,
     score: Score,
     last_used: Time,
+}
+
+#[derive(Debug, Default)]
+struct PeerRecord {
+    score: Score,
+    /// Before the first of the offences that the score counts.
+    standing: i32,
 }
 
 impl Ledger {
@@ -54,8 +64,8 @@ impl Ledger {
     pub(crate) fn attempt(&mut self, now: Time, ip: IpUnit, config: &SecurityConfig) -> AttemptCount {
         match self.record(now, ip, config) {
             (record, _) if record.attempts.take(now) => AttemptCount::Within,
-            (_, true) => AttemptCount::Over,
-            (_, false) => AttemptCount::OverWithStrangers,
+            (record, true) if !record.tolerated_attempts.take(now) => AttemptCount::Flood,
+            _ => AttemptCount::Over,
         }
     }
 
@@ -83,15 +93,20 @@ impl Ledger {
         }
     }
 
-    /// Charges a peer; its score afterwards.
-    pub(crate) fn charge_peer(&mut self, now: Time, peer: PeerId, points: u32) -> u32 {
+    /// Charges a peer of that standing. Its score afterwards, and the standing that it had when its score was last 0: what
+    /// lowered it since is what the score is made of.
+    pub(crate) fn charge_peer(&mut self, now: Time, peer: PeerId, points: u32, standing: i32) -> (u32, i32) {
         if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_PEERS {
             self.sweep_peers(now);
             if self.peers.len() >= MAX_PEERS {
-                return points; // ids are free; the IP's score still holds
+                return (points, standing); // ids are free; the IP's score still holds
             }
         }
-        self.peers.entry(peer).or_default().charge(now, points)
+        let record = self.peers.entry(peer).or_default();
+        if record.score.points(now) == 0 {
+            record.standing = standing;
+        }
+        (record.score.charge(now, points), record.standing)
     }
 
     /// Clears the scores that led to a ban.
@@ -106,7 +121,12 @@ impl Ledger {
 
     /// A peer's points.
     pub(crate) fn peer_points(&self, now: Time, peer: &PeerId) -> u32 {
-        self.peers.get(peer).map_or(0, |score| score.points(now))
+        self.peers.get(peer).map_or(0, |record| record.score.points(now))
+    }
+
+    /// An IP's points.
+    pub(crate) fn ip_points(&self, now: Time, ip: IpUnit) -> u32 {
+        self.ips.get(&ip).map_or(0, |record| record.score.points(now))
     }
 
     /// When [`sweep`](Self::sweep) is due; never while there is nothing to sweep.
@@ -132,7 +152,7 @@ impl Ledger {
     }
 
     fn sweep_peers(&mut self, now: Time) {
-        self.peers.retain(|_, score| score.points(now) > 0);
+        self.peers.retain(|_, record| record.score.points(now) > 0);
     }
 
     /// The record of an IP, and whether it is its own.
@@ -160,10 +180,10 @@ impl Ledger {
 pub(crate) enum AttemptCount {
     /// Within the limit.
     Within,
-    /// Over the limit of this IP.
+    /// Over the limit of this IP, or over the one that newcomers share while the table is full: refused.
     Over,
-    /// Over the limit that newcomers share while the table is full: refused, but not this IP's fault.
-    OverWithStrangers,
+    /// As many over its own limit as are tolerated in a minute: refused, and an offence.
+    Flood,
 }
 
 impl IpRecord {
@@ -171,6 +191,7 @@ impl IpRecord {
         Self {
             requests: Arc::new(Bucket::per_minute(now, config.requests_per_minute)),
             attempts: Bucket::per_minute(now, config.attempts_per_minute),
+            tolerated_attempts: Bucket::per_minute(now, TOLERATED_ATTEMPTS),
             failures: VecDeque::new(),
             score: Score::default(),
             last_used: now,
@@ -208,6 +229,10 @@ impl Score {
 
 /// A point wears off in this time: a single violation is forgotten in twenty minutes, five in a row are not.
 const POINT_LASTS: Duration = Duration::from_secs(60);
+
+/// Attempts over the limit that are only refused, a minute. Nobody is told the limit before a hello, so a low one must not
+/// make offenders of those who could not know it: a node redials an address once a second at most.
+const TOLERATED_ATTEMPTS: NonZeroU32 = NonZeroU32::new(100).expect("100 is not 0");
 
 /// Most IPs kept: under 4 MB.
 const MAX_IPS: usize = 16_384;

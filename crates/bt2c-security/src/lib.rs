@@ -42,6 +42,7 @@ mod manager;
 mod offence;
 mod pem;
 mod quota;
+mod reputation;
 mod subject;
 mod tls;
 
@@ -53,6 +54,7 @@ pub use credentials::{Credentials, IssueError, OwnCertificateError, RENEW_BEFORE
 pub use keys::{Identity, KeyError, MAX_KEY_BITS, MIN_KEY_BITS, RsaPublicKey, SignatureError};
 pub use manager::{Attempt, SecurityAction, SecurityManager};
 pub use offence::{BAN_THRESHOLD, Offence};
-pub use quota::{Admission, FLOOD_FACTOR, PushAdmission, PushKind, SessionQuota};
+pub use quota::{Admission, FLOOD_FACTOR, PushAdmission, PushKind, PushPace, SessionQuota};
+pub use reputation::{Deed, MAX_STANDING, ReputationFileError};
 pub use subject::{Subject, SubjectError};
 pub use tls::{ALPN, TlsError, certificate_error, client_config, server_config, server_name, tls_offence};

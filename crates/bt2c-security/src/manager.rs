@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, collections::VecDeque, net::IpAddr, sync::Arc, 
 use bt2c_proto::{Defence, IpUnit, PeerId, Time};
 
 use crate::{
-    ban::{Ban, BanTable, BanTerms, BansFileError},
+    ban::{Ban, BanTable, BanTerms, BansFileError, MAX_EVIDENCE, clip},
     certificate::{CertificateError, PeerCertificate},
     config::SecurityConfig,
     ledger::{AttemptCount, Ledger},
     offence::{BAN_THRESHOLD, Offence},
     quota::SessionQuota,
+    reputation::{Deed, MAX_STANDING, Reputation, ReputationFileError},
     subject::Subject,
 };
 
@@ -26,10 +27,13 @@ pub struct SecurityManager {
     allowed: BTreeSet<Subject>,
     bans: BanTable,
     ledger: Ledger,
+    reputation: Reputation,
     actions: VecDeque<SecurityAction>,
     /// When the bans are to be written, if they changed since they were last.
     persist_at: Option<Time>,
     last_persisted: Time,
+    /// When the standings are to be written, if they changed since they were last.
+    persist_reputation_at: Option<Time>,
 }
 
 /// What the shell is to do.
@@ -37,12 +41,30 @@ pub struct SecurityManager {
 pub enum SecurityAction {
     /// Replace `bans.json` by these bytes.
     Persist(Vec<u8>),
+    /// Replace `reputation.json` by these bytes.
+    PersistReputation(Vec<u8>),
+    /// The standing of an identity or an address group changed to this.
+    Standing(Subject, i32),
     /// Close every connection that the ban's subject matches, with the code `banned` where it can be told.
     Banned(Ban),
-    /// A ban ended or was lifted.
-    Unbanned(Subject),
+    /// A ban ended by itself, or was lifted by hand.
+    Unbanned {
+        /// Whose.
+        subject: Subject,
+        /// Whether it was lifted.
+        by_hand: bool,
+    },
     /// Count this offence: it was charged, by whomever it was found.
-    Charged(Offence),
+    Charged {
+        /// Which.
+        offence: Offence,
+        /// To whom.
+        ip: IpAddr,
+        /// To whom, if that is known.
+        peer: Option<PeerId>,
+        /// What shows it.
+        evidence: Box<str>,
+    },
 }
 
 /// What becomes of an inbound connection, before any byte is read.
@@ -69,10 +91,22 @@ impl SecurityManager {
             config,
             bans: BanTable::new(terms),
             ledger: Ledger::new(),
+            reputation: Reputation::default(),
             actions: VecDeque::new(),
             persist_at: None,
             last_persisted: Time::from_millis(0),
+            persist_reputation_at: None,
         }
+    }
+
+    /// Takes up the standings of a file that [`SecurityAction::PersistReputation`] wrote.
+    ///
+    /// # Errors
+    /// The file is damaged or was written by a later edition; nothing is changed then.
+    pub fn load_reputation(&mut self, now: Time, json: &[u8]) -> Result<(), ReputationFileError> {
+        self.reputation.decode(now, json)?;
+        self.tell_standings(now);
+        Ok(())
     }
 
     /// Adds the bans of a file that [`SecurityAction::Persist`] wrote.
@@ -129,7 +163,7 @@ impl SecurityManager {
     pub fn unban(&mut self, now: Time, subject: &Subject) -> bool {
         let lifted = self.bans.remove(now, subject);
         if lifted {
-            self.actions.push_back(SecurityAction::Unbanned(*subject));
+            self.actions.push_back(SecurityAction::Unbanned { subject: *subject, by_hand: true });
             self.changed(now);
         }
         lifted
@@ -165,9 +199,10 @@ impl SecurityManager {
         }
         match self.ledger.attempt(now, IpUnit::of(ip), &self.config) {
             AttemptCount::Within => Attempt::Admit,
-            AttemptCount::OverWithStrangers => Attempt::OverLimit,
-            AttemptCount::Over => {
-                let evidence = format!("more than {} connections a minute", self.config.attempts_per_minute);
+            AttemptCount::Over => Attempt::OverLimit,
+            AttemptCount::Flood => {
+                let limit = self.config.attempts_per_minute;
+                let evidence = format!("100 connections a minute beyond the limit of {limit}");
                 self.report(now, ip, None, Offence::AttemptExcess, &evidence);
                 Attempt::OverLimit
             }
@@ -186,7 +221,7 @@ impl SecurityManager {
     }
 
     /// Charges an offence to the IP and, where it is known, the identity. At [`BAN_THRESHOLD`] points of either both are
-    /// banned; returned is the ban of the IP.
+    /// banned, and of an identity with a bad record sooner: at half of them at worst. Returned is the ban of the IP.
     ///
     /// The caller closes the connection at which the offence happened if the protocol says so; others of the same subject
     /// are closed by [`SecurityAction::Banned`].
@@ -201,26 +236,55 @@ impl SecurityManager {
         if self.is_allowed(ip, peer.as_ref()) {
             return None;
         }
-        self.actions.push_back(SecurityAction::Charged(offence));
+        let evidence: Box<str> = clip(evidence, MAX_EVIDENCE).into();
+        self.actions.push_back(SecurityAction::Charged { offence, ip, peer, evidence: evidence.clone() });
+        let standing = peer.map_or(0, |peer| self.score(now, &peer));
+        self.reputation.punish(now, ip, peer, offence);
+        self.reputation_changed(now);
         let points = offence.points();
         if points == 0 {
             return None;
         }
         let unit = IpUnit::of(ip);
         let by_ip = self.ledger.charge_ip(now, unit, points, &self.config);
-        let by_peer = peer.map_or(0, |peer| self.ledger.charge_peer(now, peer, points));
-        if by_ip.max(by_peer) < BAN_THRESHOLD || !self.config.defences.has(Defence::Bans) {
+        let (by_peer, record) =
+            peer.map_or((0, 0), |peer| self.ledger.charge_peer(now, peer, points, standing));
+        let is_due = by_ip >= BAN_THRESHOLD || by_peer >= threshold(record);
+        if !is_due || !self.config.defences.has(Defence::Bans) {
             return None;
         }
         self.ledger.settle(unit, peer.as_ref());
-        let ban = self.punish(now, self.range_to_ban(now, ip), offence, evidence);
-        let peer_ban = peer.and_then(|peer| self.punish(now, peer.into(), offence, evidence));
+        let ban = self.punish(now, self.range_to_ban(now, ip), offence, &evidence);
+        let peer_ban = peer.and_then(|peer| self.punish(now, peer.into(), offence, &evidence));
         ban.or(peer_ban)
     }
 
-    /// A peer's standing, for display: 0 is clean, each point of an offence counts down.
+    /// A peer did something useful, which raises its standing.
+    pub fn reward(&mut self, now: Time, ip: IpAddr, peer: PeerId, deed: Deed) {
+        self.reputation.reward(now, ip, peer, deed);
+        self.reputation_changed(now);
+    }
+
+    /// A peer's own standing, from −[`MAX_STANDING`](crate::MAX_STANDING) to [`MAX_STANDING`](crate::MAX_STANDING); a
+    /// stranger's is 0. A point wears off in ten minutes.
     pub fn score(&self, now: Time, peer: &PeerId) -> i32 {
-        i32::try_from(self.ledger.peer_points(now, peer)).map_or(i32::MIN, |points| -points)
+        self.reputation.of(now, &Subject::Peer(*peer))
+    }
+
+    /// The standing of an address group ([`Subject::group_of_ip`]).
+    pub fn group_score(&self, now: Time, ip: IpAddr) -> i32 {
+        self.reputation.of(now, &Subject::group_of_ip(ip))
+    }
+
+    /// What speaks for a peer at an address, both of the above together: whom to prefer among equals.
+    pub fn standing(&self, now: Time, ip: IpAddr, peer: Option<&PeerId>) -> i32 {
+        self.reputation.of_peer_at(now, ip, peer)
+    }
+
+    /// The points of offences that wear off at one a minute; at [`BAN_THRESHOLD`] an IP is banned.
+    pub fn points(&self, now: Time, ip: IpAddr, peer: Option<&PeerId>) -> u32 {
+        let by_peer = peer.map_or(0, |peer| self.ledger.peer_points(now, peer));
+        self.ledger.ip_points(now, IpUnit::of(ip)).max(by_peer)
     }
 
     /// Holds a certificate to the rules. Of a peer that is `known`, met before, stale dates are accepted: warn about what
@@ -258,25 +322,64 @@ impl SecurityManager {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.persist_at, self.bans.next_expiry(), self.ledger.next_sweep()].into_iter().flatten().min()
+        let times = [
+            self.persist_at,
+            self.persist_reputation_at,
+            self.bans.next_expiry(),
+            self.ledger.next_sweep(),
+            self.reputation.next_sweep(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     /// Does what is due: ends bans, forgets what wore off, hands out changes to be written.
     pub fn handle_timeout(&mut self, now: Time) {
         for subject in self.bans.expire(now) {
-            self.actions.push_back(SecurityAction::Unbanned(subject));
+            self.actions.push_back(SecurityAction::Unbanned { subject, by_hand: false });
             self.changed(now);
         }
         if self.ledger.next_sweep().is_some_and(|due| due <= now) {
             self.ledger.sweep(now, &self.config);
         }
+        if self.reputation.next_sweep().is_some_and(|due| due <= now) {
+            self.reputation.sweep(now);
+            self.tell_standings(now);
+        }
         if self.persist_at.is_some_and(|due| due <= now) {
-            self.flush(now);
+            self.flush_bans(now);
+        }
+        if self.persist_reputation_at.is_some_and(|due| due <= now) {
+            self.flush_reputation(now);
         }
     }
 
     /// Hands out changes that are not written yet without waiting for their time: for a clean stop.
     pub fn flush(&mut self, now: Time) {
+        self.flush_bans(now);
+        self.flush_reputation(now);
+    }
+
+    fn flush_reputation(&mut self, now: Time) {
+        if self.persist_reputation_at.take().is_some() {
+            self.actions.push_back(SecurityAction::PersistReputation(self.reputation.encode(now)));
+        }
+    }
+
+    /// Tells of standings that changed, and has them written with those that change soon after.
+    fn reputation_changed(&mut self, now: Time) {
+        if self.reputation.has_changed() {
+            self.persist_reputation_at.get_or_insert(now + REPUTATION_GATHERED);
+            self.tell_standings(now);
+        }
+    }
+
+    fn tell_standings(&mut self, now: Time) {
+        while let Some((subject, standing)) = self.reputation.poll_changed(now) {
+            self.actions.push_back(SecurityAction::Standing(subject, standing));
+        }
+    }
+
+    fn flush_bans(&mut self, now: Time) {
         if self.persist_at.take().is_some() {
             self.last_persisted = now;
             self.actions.push_back(SecurityAction::Persist(self.bans.encode(now)));
@@ -320,6 +423,15 @@ impl SecurityManager {
         self.persist_at.get_or_insert(now.max(self.last_persisted + PERSIST_INTERVAL));
     }
 }
+
+/// The points at which an identity is banned that had that standing before: who has a bad record is believed less.
+const fn threshold(standing: i32) -> u32 {
+    let bad = if standing < 0 { standing.unsigned_abs() } else { 0 };
+    BAN_THRESHOLD - bad * BAN_THRESHOLD / (2 * MAX_STANDING.unsigned_abs())
+}
+
+/// Changes of standings are gathered for this long before they are written: they are many, and worth little alone.
+const REPUTATION_GATHERED: Duration = Duration::from_secs(60);
 
 /// Reason of a ban by hand for which none was given.
 const OPERATOR: &str = "operator";

@@ -57,6 +57,37 @@ impl Offence {
         self.entry().1
     }
 
+    /// What it takes from the standing of who commits it: its price, and a little for what has none.
+    pub(crate) const fn disrepute(self) -> u32 {
+        match self {
+            Self::Stall => 2,
+            priced => priced.points(),
+        }
+    }
+
+    /// The rule that is broken, for people.
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::BadTls => "whoever connects speaks TLS 1.3 and shows a certificate whose key it has",
+            Self::BadCertificate => "a certificate keeps the certificate rules",
+            Self::BadHello => "a hello agrees with the certificate and with itself",
+            Self::StolenLabel => "a label of 40 hex digits is the start of its bearer's own PeerId",
+            Self::Protocol => {
+                "frames, envelopes and messages are well-formed, in order and within their limits"
+            }
+            Self::RequestExcess => "requests above the limit stay within the excess that is tolerated",
+            Self::AttemptExcess => {
+                "connection attempts above the limit stay within the excess that is tolerated"
+            }
+            Self::FailedAttempts => "few attempts in a row fail by their own fault",
+            Self::PushFlood => "pushes stay below four times the push limits",
+            Self::InvalidBlock => "blocks that are sent are valid",
+            Self::InvalidTransaction => "transactions that are sent are valid",
+            Self::FalseHeight => "a height in hello agrees with the sender's own blocks",
+            Self::Stall => "requests are answered in time",
+        }
+    }
+
     /// The name in logs, metrics and `bans.json`.
     pub const fn name(self) -> &'static str {
         self.entry().0

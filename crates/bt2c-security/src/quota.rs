@@ -4,16 +4,16 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use bt2c_proto::{Defence, Time};
+use bt2c_proto::{Defence, Limits, Time, limits::FRAME_LIMIT};
 
 use crate::{bucket::Bucket, config::SecurityConfig};
 
 /// The limits of one connection; see [`SecurityManager::session_quota`](crate::SecurityManager::session_quota).
 #[derive(Debug)]
-pub struct SessionQuota(Option<Box<Limits>>);
+pub struct SessionQuota(Option<Box<Buckets>>);
 
 #[derive(Debug)]
-struct Limits {
+struct Buckets {
     requests: Bucket,
     shared_requests: Arc<Bucket>,
     /// How far ahead of its bucket the connection may ask before it is in excess.
@@ -34,15 +34,16 @@ impl SessionQuota {
     pub(crate) fn new(now: Time, config: &SecurityConfig, shared_requests: Arc<Bucket>) -> Self {
         let requests = Bucket::per_minute(now, config.requests_per_minute);
         // The request that is the `ban_after_excess`-th ahead of the bucket is the excess, so one fewer is waited for.
+        let usual = SecurityConfig::default();
         let patience = requests.interval().saturating_mul(config.ban_after_excess.saturating_sub(1));
-        Self(Some(Box::new(Limits {
+        Self(Some(Box::new(Buckets {
             requests,
             shared_requests,
             patience,
             limits_pushes: config.defences.has(Defence::PushLimits),
-            transactions: Tiers::new(now, config.tx_burst, config.tx_per_second),
-            blocks: Tiers::new(now, config.block_burst, config.blocks_per_second),
-            bytes: Tiers::new(now, config.push_bytes_burst, config.push_bytes_per_second),
+            transactions: Tiers::new(now, config.transactions(), usual.transactions()),
+            blocks: Tiers::new(now, config.blocks(), usual.blocks()),
+            bytes: Tiers::new(now, config.push_bytes(), usual.push_bytes()),
             pings: Bucket::new(now, NonZeroU32::MIN, NonZeroU32::MIN, config.ping_interval_min),
         })))
     }
@@ -63,8 +64,6 @@ impl SessionQuota {
     }
 
     /// Admits an object that was pushed, announced or fetched, `bytes` long on the wire.
-    ///
-    /// Messages bunch up on the way, so a sender that paces itself keeps some of the burst in reserve.
     pub fn push(&mut self, now: Time, kind: PushKind, bytes: usize) -> PushAdmission {
         let Some(limits) = self.0.as_ref().filter(|limits| limits.limits_pushes) else {
             return PushAdmission::Accept;
@@ -124,19 +123,32 @@ struct Tiers {
     tolerated: Bucket,
 }
 
+/// Tokens a second, and at once.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    burst: NonZeroU32,
+    per_second: NonZeroU32,
+}
+
+impl Rate {
+    const fn new(burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+        Self { burst, per_second }
+    }
+
+    fn bucket(self, now: Time) -> Bucket {
+        Bucket::new(now, self.burst, self.per_second, Duration::from_secs(1))
+    }
+}
+
 impl Tiers {
-    fn new(now: Time, burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+    /// Only what is far above the protocol's own limits is a flood, however low ours are: a sender may not know them.
+    fn new(now: Time, own: Rate, usual: Rate) -> Self {
         let factor = NonZeroU32::new(FLOOD_FACTOR).expect("it is four");
-        let second = Duration::from_secs(1);
-        Self {
-            accepted: Bucket::new(now, burst, per_second, second),
-            tolerated: Bucket::new(
-                now,
-                burst.saturating_mul(factor),
-                per_second.saturating_mul(factor),
-                second,
-            ),
-        }
+        let tolerated = Rate {
+            burst: own.burst.max(usual.burst).saturating_mul(factor),
+            per_second: own.per_second.max(usual.per_second).saturating_mul(factor),
+        };
+        Self { accepted: own.bucket(now), tolerated: tolerated.bucket(now) }
     }
 
     fn admit(&self, now: Time, tokens: u32) -> PushAdmission {
@@ -149,6 +161,64 @@ impl Tiers {
             PushAdmission::Drop
         }
     }
+}
+
+/// Our own pace when we push to a peer: what it says that it takes, or the protocol's limits if it does not.
+///
+/// A sender keeps a quarter of the burst in reserve, for messages bunch up on the way.
+#[derive(Debug)]
+pub struct PushPace {
+    transactions: Bucket,
+    blocks: Bucket,
+    bytes: Bucket,
+}
+
+impl PushPace {
+    /// The pace for a peer with these limits.
+    pub fn new(now: Time, told: Option<&Limits>) -> Self {
+        let usual = SecurityConfig::default();
+        let pace = |told: Option<u64>, usual: Rate, least: u32| {
+            let per_second = told.map_or(usual.per_second, at_least_one);
+            // A peer may take more a second than usual; of the burst that it takes nothing is said.
+            let seconds = usual.burst.get() / usual.per_second.get();
+            let burst = per_second.get().saturating_mul(seconds).min(usual.burst.get());
+            let burst = (burst - burst / 4).max(least).max(1);
+            Rate::new(at_least_one(burst.into()), per_second).bucket(now)
+        };
+        let least_bytes = u32::try_from(FRAME_LIMIT).expect("a frame is below 4 GiB");
+        Self {
+            transactions: pace(told.and_then(|told| told.transactions_per_second), usual.transactions(), 1),
+            blocks: pace(told.and_then(|told| told.blocks_per_second), usual.blocks(), 1),
+            bytes: pace(told.and_then(|told| told.push_bytes_per_second), usual.push_bytes(), least_bytes),
+        }
+    }
+
+    /// Whether an object of that many bytes may be pushed now; if so, it is counted.
+    pub fn take(&self, now: Time, kind: PushKind, bytes: usize) -> bool {
+        let count = match kind {
+            PushKind::Block => &self.blocks,
+            PushKind::Transaction => &self.transactions,
+        };
+        count.take(now) && self.bytes.take_n(now, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+}
+
+impl SecurityConfig {
+    const fn transactions(&self) -> Rate {
+        Rate::new(self.tx_burst, self.tx_per_second)
+    }
+
+    const fn blocks(&self) -> Rate {
+        Rate::new(self.block_burst, self.blocks_per_second)
+    }
+
+    const fn push_bytes(&self) -> Rate {
+        Rate::new(self.push_bytes_burst, self.push_bytes_per_second)
+    }
+}
+
+fn at_least_one(number: u64) -> NonZeroU32 {
+    NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// How far ahead an IP's connections may ask together: three of them, the most an IP may have inbound, each a minute

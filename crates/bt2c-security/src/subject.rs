@@ -29,6 +29,13 @@ impl Subject {
         ip.to_canonical().is_ipv6().then(|| Self::net(ip, 48)).flatten()
     }
 
+    /// The address group around an address, /16 of IPv4 or /32 of IPv6: what one operator can cheaply have many addresses
+    /// of, and outbound connections take only one of.
+    pub fn group_of_ip(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        Self::net(ip, if ip.is_ipv4() { 16 } else { 32 }).expect("no longer than an address")
+    }
+
     /// The network of that prefix length around an address.
     pub(crate) fn net(ip: IpAddr, prefix: u8) -> Option<Self> {
         IpNet::new(ip, prefix).ok().map(|net| Self::Net(net.trunc()))

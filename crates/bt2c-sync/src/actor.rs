@@ -4,7 +4,7 @@ mod deeds;
 mod order;
 mod peers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bt2c_p2p::{Env, Handle as P2PHandle, Inbound, Tip};
 use bt2c_proto::{
@@ -38,6 +38,7 @@ pub(crate) struct Inputs {
     pub(crate) new_blocks: mpsc::Receiver<Inbound>,
     pub(crate) new_transactions: mpsc::Receiver<Inbound>,
     pub(crate) questions: mpsc::Receiver<Inbound>,
+    pub(crate) throttles: mpsc::Receiver<Inbound>,
     pub(crate) done: mpsc::Receiver<Done>,
 }
 
@@ -101,6 +102,7 @@ impl Actor {
                 Some(inbound) = inputs.blocks.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.new_blocks.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.questions.recv() => self.handle_inbound(inbound),
+                Some(inbound) = inputs.throttles.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.new_transactions.recv() => self.handle_inbound(inbound),
                 () = timer => self.core.handle_timeout(self.env.clock.now()),
             }
@@ -128,6 +130,10 @@ impl Actor {
                 self.core.handle_new_transaction(now, Source::Peer(id), push.transaction, inbound.len);
             }
             Message::GetBlocks(question) => self.serve(id, question),
+            Message::Throttled(throttled) => {
+                let wait = Duration::from_millis(throttled.retry_after_ms);
+                self.core.handle_throttled(now, &id, wait);
+            }
             _ => {}
         }
     }
@@ -169,6 +175,13 @@ impl Actor {
                 self.core.handle_new_block(now, Source::Peer(from), block, size);
             }
             Request::Template { timestamp, reply } => self.make_template(timestamp, reply),
+            Request::Explain { hash, reply } => {
+                // Nobody waits any more: no harm.
+                let _ = reply.send(self.core.decisions_about(&hash));
+            }
+            Request::Decisions { reply } => {
+                let _ = reply.send(self.core.decisions());
+            }
             Request::Sync { reply } => self.waiting.push(reply),
             Request::Status { reply } => {
                 let core = &self.core;

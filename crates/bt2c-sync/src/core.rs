@@ -11,16 +11,19 @@ mod pursuit;
 mod pushes;
 mod recent;
 mod storing;
+mod verdicts;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use bt2c_proto::{BlockHash, CloseCode, Height, PeerId, Time, TxHash};
 
 pub use action::{Action, Blame, RequestId, Source, SubmitError, TransactionVerdict};
 pub use peers::PeerFacts;
+pub use verdicts::{BlockDecision, BlockVerdict};
 
 use self::{
     orphans::Orphans,
@@ -29,6 +32,7 @@ use self::{
     pushes::Pushes,
     recent::Recent,
     storing::Importing,
+    verdicts::Verdicts,
 };
 use crate::{
     chain::{BlockRef, CheckedBlock},
@@ -69,8 +73,13 @@ pub struct Core {
     average_block: usize,
     progress: Progress,
     counters: Counters,
+    verdicts: Verdicts,
     actions: VecDeque<Action>,
 }
+
+/// The longest that a peer is waited for because it says that it is asked too much: what an honest one can owe when its
+/// other connections from our address took the whole of a minute.
+const MAX_THROTTLE: Duration = Duration::from_secs(60);
 
 /// Leaders given up in a row at one input, each for cause, before waiting for the next input.
 const MAX_ELECTIONS: usize = 16;
@@ -130,6 +139,7 @@ impl Core {
             average_block: 8 * 1024,
             progress: Progress::default(),
             counters: Counters::default(),
+            verdicts: Verdicts::default(),
             actions: VecDeque::new(),
             config,
             consensus,
@@ -169,6 +179,16 @@ impl Core {
         self.advance(now);
     }
 
+    /// A peer will answer later than it was asked to: that is waited for, once, and not held against it.
+    pub fn handle_throttled(&mut self, now: Time, peer: &PeerId, retry_after: Duration) {
+        if let Some(state) = self.peers.get_mut(peer)
+            && let Some(request) = state.request.as_mut().filter(|request| !request.late)
+        {
+            request.throttled_until.get_or_insert(now + retry_after.min(MAX_THROTTLE));
+        }
+        self.advance(now);
+    }
+
     /// A peer is gone.
     pub fn handle_peer_down(&mut self, now: Time, peer: &PeerId) {
         self.peers.remove(peer);
@@ -196,6 +216,16 @@ impl Core {
         self.peers.iter().filter_map(|(peer, state)| {
             state.claim.map(|claim| (*peer, Height::new(claim.height), claim.hash))
         })
+    }
+
+    /// What was decided about a block lately, latest first.
+    pub fn decisions_about(&self, hash: &BlockHash) -> Vec<BlockDecision> {
+        self.verdicts.about(hash)
+    }
+
+    /// Every decision about blocks that is remembered, latest first.
+    pub fn decisions(&self) -> Vec<BlockDecision> {
+        self.verdicts.all()
     }
 
     /// The transactions that wait for a block.
@@ -255,6 +285,7 @@ impl Core {
     }
 
     fn blame_block(&mut self, peer: PeerId, place: &BlockRef, reason: Invalid) {
+        self.verdicts.note(self.now, place, BlockVerdict::Invalid, Some(peer), reason.to_string());
         self.blame(peer, Blame::Block { height: place.height, hash: place.hash, reason });
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::{
     chain::BlockRef,
     consensus::Consensus,
-    core::{Counters, SubmitError},
+    core::{BlockDecision, Counters, SubmitError},
     event::Event,
     metrics::SyncMetrics,
     store::{ChainStore, StoreError},
@@ -23,6 +23,8 @@ pub(crate) enum Request {
     Block { block: Block, reply: oneshot::Sender<Result<(), SubmitError>> },
     PushedBlock { block: Block, from: PeerId },
     Template { timestamp: u64, reply: oneshot::Sender<Template> },
+    Explain { hash: BlockHash, reply: oneshot::Sender<Vec<BlockDecision>> },
+    Decisions { reply: oneshot::Sender<Vec<BlockDecision>> },
     Sync { reply: oneshot::Sender<Tip> },
     Status { reply: oneshot::Sender<SyncStatus> },
 }
@@ -107,6 +109,16 @@ impl Handle {
     /// Where the synchroniser stands; `None` if it has stopped.
     pub async fn status(&self) -> Option<SyncStatus> {
         self.ask(|reply| Request::Status { reply }).await
+    }
+
+    /// What was decided about a block lately, latest first.
+    pub async fn explain_block(&self, hash: BlockHash) -> Vec<BlockDecision> {
+        self.ask(|reply| Request::Explain { hash, reply }).await.unwrap_or_default()
+    }
+
+    /// Every decision about blocks that is remembered, latest first.
+    pub async fn decisions(&self) -> Vec<BlockDecision> {
+        self.ask(|reply| Request::Decisions { reply }).await.unwrap_or_default()
     }
 
     /// The stored chain.

@@ -63,7 +63,8 @@ pub enum StartError {
 }
 
 impl BlockchainSynchronizer {
-    /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `new_block` and `new_transaction`.
+    /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `new_block`,
+    /// `new_transaction` and `throttled`.
     ///
     /// # Errors
     /// If the configuration contradicts itself, or the store cannot be read.
@@ -90,6 +91,7 @@ impl BlockchainSynchronizer {
             new_blocks: register(&p2p, MessageKind::NewBlock, PUSHED_BLOCKS),
             new_transactions: register(&p2p, MessageKind::NewTransaction, PUSHED_TRANSACTIONS),
             questions: register(&p2p, MessageKind::GetBlocks, QUESTIONS),
+            throttles: register(&p2p, MessageKind::Throttled, ANSWERS),
             done: done_in,
         };
         let handle = Handle {

@@ -352,3 +352,39 @@ fn a_seed_that_dialled_us_is_asked_while_there_is_no_outbound_peer() {
     dial_all(&mut node, at(200), &mut view);
     assert_eq!(asked(&mut node), []);
 }
+
+/// How many of 200 nodes, each with another seed, dial the address that answered as peer 1 before the other one.
+fn first_choice(standings: &[(u32, i32)], groups: &[(u32, i32)]) -> usize {
+    let view = Connected {
+        standings: standings.iter().map(|(n, standing)| (peer(*n), *standing)).collect(),
+        group_standings: groups
+            .iter()
+            .map(|(n, standing)| (Netgroup::of(public(*n).ip()), *standing))
+            .collect(),
+        ..Connected::default()
+    };
+    let first = |seed: u8| {
+        let mut node = NodeDiscovery::new(DiscoveryConfig::for_network(Network::Mainnet), [seed; 32]);
+        for n in [1, 2] {
+            node.add_peer(at(0), public(n), Source::Operator);
+            node.handle_answered(at(0), public(n), peer(n));
+        }
+        node.next_dial(at(100), &view).map(|target| target.addr)
+    };
+    (0..200).filter(|seed| first(*seed) == Some(public(1))).count()
+}
+
+#[test]
+fn of_two_addresses_the_one_with_the_better_standing_is_dialled() {
+    let strangers = first_choice(&[], &[]);
+    assert!((60..140).contains(&strangers), "{strangers}");
+    assert_eq!(first_choice(&[(1, -1)], &[]), 0);
+    assert_eq!(first_choice(&[(1, 1)], &[]), 200);
+    assert_eq!(first_choice(&[], &[(1, -1)]), 0);
+    assert_eq!(first_choice(&[(1, 5)], &[(1, -4)]), 200, "both count together");
+    assert_eq!(
+        first_choice(&[(1, -20), (2, -30)], &[]),
+        200,
+        "a bad one too, where there is only a worse one"
+    );
+}

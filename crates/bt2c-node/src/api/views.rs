@@ -71,7 +71,7 @@ pub struct PeerView {
     pub bytes_in: u64,
     /// Bytes sent to it, TLS excluded.
     pub bytes_out: u64,
-    /// Its standing: 0 is clean, −100 is a ban.
+    /// Its standing, −100 to 100: 0 is a stranger's, offences lower it, useful work raises it.
     pub score: i32,
 }
 

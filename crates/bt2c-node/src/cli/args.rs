@@ -15,8 +15,8 @@ pub(crate) use offline::{
     GenesisNewArgs, GenesisShowArgs, IdArgs,
 };
 pub(crate) use running::{
-    BanArgs, ConnectArgs, DisconnectArgs, PeersArgs, QueryArgs, SubjectArgs, TargetArgs, TxCommand,
-    TxSendArgs, TxSubmitArgs,
+    BanArgs, ConnectArgs, DisconnectArgs, ExplainArgs, PeersArgs, QueryArgs, SubjectArgs, TargetArgs,
+    TxCommand, TxSendArgs, TxSubmitArgs,
 };
 
 /// A BT2C node, and everything to run and look after one.
@@ -54,6 +54,11 @@ pub(crate) enum Command {
     /// List whom the running node has banned
     #[command(after_help = "Example:\n  bt2c-node bans --json")]
     Bans(QueryArgs),
+    /// Say what was decided about a peer, an address or a block, by which rule, on what evidence
+    #[command(
+        after_help = "Examples:\n  bt2c-node explain 192.0.2.7\n  bt2c-node explain 3fa94c07…   (a PeerId or a block's hash, 64 hex digits)\n  bt2c-node explain 1200        (the block at that height)"
+    )]
+    Explain(ExplainArgs),
     /// Ban an IP, a network or a PeerId
     #[command(after_help = "Example:\n  bt2c-node ban 192.0.2.0/24 --for 12h --reason \"port scans\"")]
     Ban(BanArgs),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bt2c_p2p::{Direction, Env, Handle as P2PHandle};
 use bt2c_proto::{Block, BlockHash, Genesis, Height, PeerId, Time, Transaction};
-use bt2c_sync::{Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
+use bt2c_sync::{BlockRef, Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
 use bytes::Bytes;
 
 use super::{event::NodeEvents, metrics::Metrics};
@@ -136,6 +136,29 @@ impl NodeHandle {
     pub async fn block_at(&self, height: Height) -> Result<Option<Bytes>, StoreError> {
         let sync = self.sync().clone();
         self.env().compute.compute(READ_COST, move || sync.block_at(height)).await
+    }
+
+    /// Where a stored block is, and whether that is on the main chain.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn block_place(&self, hash: BlockHash) -> Result<Option<(BlockRef, bool)>, StoreError> {
+        let store = Arc::clone(self.sync().store());
+        let find = move || {
+            let Some(place) = store.block(&hash)? else { return Ok(None) };
+            let main = store.main(place.height)?.is_some_and(|main| main.hash == hash);
+            Ok(Some((place, main)))
+        };
+        self.env().compute.compute(READ_COST, find).await
+    }
+
+    /// The hash of the main chain's block at a height.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn main_block(&self, height: Height) -> Result<Option<BlockHash>, StoreError> {
+        let store = Arc::clone(self.sync().store());
+        self.env().compute.compute(READ_COST, move || Ok(store.main(height)?.map(|main| main.hash))).await
     }
 
     /// All metrics as OpenMetrics text.

@@ -222,7 +222,9 @@ impl Actor {
                 let known = addr.socket_addr();
                 self.spawn(connection, Origin::Dial(addr), known, Direction::Outbound);
             }
-            Action::Admit { connection, peer, hello } => self.admit(connection, peer, *hello),
+            Action::Admit { connection, peer, standing, hello } => {
+                self.admit(connection, peer, standing, *hello)
+            }
             Action::Refuse { connection, refusal } => self.command(connection, Command::Refuse(refusal)),
             Action::Close { connection, code } => self.command(connection, Command::Close(code)),
             Action::Probe { connection } => self.command(connection, Command::Probe),
@@ -257,12 +259,12 @@ impl Actor {
         }
     }
 
-    fn admit(&mut self, connection: ConnectionId, id: PeerId, hello: bt2c_proto::Hello) {
+    fn admit(&mut self, connection: ConnectionId, id: PeerId, standing: i32, hello: bt2c_proto::Hello) {
         let now = self.now();
         let Some(task) = self.tasks.get_mut(&connection) else { return };
         let Some(addr) = task.addr else { return };
         let (outbox, stats) = (Arc::clone(&task.outbox), Arc::clone(&task.stats));
-        let peer = Peer::new(connection, id, addr, task.direction, hello, now, outbox, stats);
+        let peer = Peer::new(connection, id, addr, task.direction, hello, now, standing, outbox, stats);
         task.peer = Some(peer.clone());
         task.waiting.drain(..).for_each(|waiting| answer(waiting, Ok(id)));
         self.handle.shared.metrics.count_peer(peer.direction(), true);

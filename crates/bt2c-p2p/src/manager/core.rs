@@ -20,7 +20,7 @@ use std::{
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
 use bt2c_proto::{CloseCode, Defence, Hello, Message, PeerAddr, PeerId, Time};
-use bt2c_security::{Ban, Offence, SecurityManager, Subject};
+use bt2c_security::{Ban, Deed, Offence, SecurityManager, Subject};
 use lru::LruCache;
 
 use super::{
@@ -30,8 +30,9 @@ use super::{
 };
 use crate::{
     config::P2PConfig,
+    decisions::DecisionLog,
     local::Local,
-    peer::{ConnectionId, Credit, Direction},
+    peer::{ConnectionId, Direction},
     reason::{CloseReason, Refusal},
 };
 
@@ -41,7 +42,7 @@ pub(crate) enum Action {
     /// Open a connection.
     Dial { connection: ConnectionId, addr: PeerAddr },
     /// Both hellos are good: the peer is up.
-    Admit { connection: ConnectionId, peer: PeerId, hello: Box<Hello> },
+    Admit { connection: ConnectionId, peer: PeerId, standing: i32, hello: Box<Hello> },
     /// Answer a hello with a refusal.
     Refuse { connection: ConnectionId, refusal: Refusal },
     /// Close a connection, whatever its state.
@@ -81,6 +82,8 @@ pub(crate) enum StateFile {
     Bans,
     /// `peers.json`
     Peers,
+    /// `reputation.json`
+    Reputation,
 }
 
 /// The core. See the module's description.
@@ -100,7 +103,9 @@ pub(crate) struct Core {
     /// How many addresses each connection was asked for.
     pub(super) asked: BTreeMap<ConnectionId, u64>,
     pub(super) unreached: Unreached,
-    /// By which netgroups are spared from eviction.
+    /// What was decided, for who asks why.
+    pub(super) decisions: DecisionLog,
+    /// By which netgroups are spared from eviction, and pings spaced.
     pub(super) eviction_key: [u64; 2],
     next_connection: u64,
     pub(super) stopping: bool,
@@ -123,6 +128,7 @@ impl Core {
             met: LruCache::new(MET),
             asked: BTreeMap::new(),
             unreached: Unreached::default(),
+            decisions: DecisionLog::new(),
             next_connection: 0,
             stopping: false,
             actions: VecDeque::new(),
@@ -208,13 +214,16 @@ impl Core {
         }
     }
 
-    /// A peer was the first with something that was worth having.
-    pub(crate) fn handle_credit(&mut self, now: Time, peer: &PeerId, credit: Credit) {
-        if let Some(conn) =
-            self.connection_of(peer).and_then(|connection| self.connections.get_mut(&connection))
-        {
-            conn.standing.credit(now, credit);
-        }
+    /// A peer did something useful.
+    pub(crate) fn handle_deed(&mut self, now: Time, peer: PeerId, deed: Deed) {
+        let connection = self.connection_of(&peer);
+        let Some(conn) = connection.and_then(|connection| self.connections.get_mut(&connection)) else {
+            return;
+        };
+        conn.standing.credit(now, deed);
+        let Some(remote) = conn.remote else { return };
+        self.security.reward(now, remote.ip(), peer, deed);
+        self.settle(now);
     }
 
     /// Nothing useful was heard from a peer for long: it is pruned if there are enough others.
@@ -252,8 +261,8 @@ impl Core {
         self.settle(now);
         let mut files = vec![(StateFile::Peers, self.discovery.snapshot())];
         self.actions.retain(|action| match action {
-            Action::Persist(StateFile::Bans, bytes) => {
-                files.push((StateFile::Bans, bytes.clone()));
+            Action::Persist(file, bytes) if *file != StateFile::Peers => {
+                files.push((*file, bytes.clone()));
                 false
             }
             _ => true,
@@ -264,7 +273,7 @@ impl Core {
     /// After every input: hands on what the parts want, and dials.
     pub(super) fn settle(&mut self, now: Time) {
         while let Some(action) = self.security.poll_action() {
-            self.carry_out_security(action);
+            self.carry_out_security(now, action);
         }
         while self.may_dial()
             && let Some(target) = self.discovery.next_dial(now, &self.view)
@@ -281,6 +290,11 @@ impl Core {
                 }
                 DiscoveryAction::AskPeers { peer, count } => {
                     let Some(&connection) = self.peers.get(&peer) else { continue };
+                    let paced = self.connections.get_mut(&connection).is_some_and(|conn| conn.asks.take(now));
+                    // The next round asks again.
+                    if !paced {
+                        continue;
+                    }
                     self.asked.insert(connection, count);
                     let message = Message::GetPeers(bt2c_proto::GetPeers { count });
                     self.actions.push_back(Action::Send { connection, message });

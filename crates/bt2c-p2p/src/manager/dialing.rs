@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bt2c_proto::{CloseCode, PeerAddr, PeerId, Time};
 
 use super::{
-    connection::{Conn, State, Target},
+    connection::{AskPace, Conn, State, Target},
     core::{Action, Core},
     eviction::Standing,
     slots,
@@ -67,6 +67,7 @@ impl Core {
             state: State::Connecting,
             closing: false,
             standing: Standing::default(),
+            asks: AskPace::default(),
         });
         self.view.outbound.extend(remote);
         self.actions.push_back(Action::Dial { connection, addr });

@@ -46,6 +46,7 @@ impl Core {
         if let Some(named) = conn.named.as_ref().filter(|_| !conn.is_open()) {
             self.tell_unreached(named, reason);
         }
+        self.note_end(now, &conn, reason);
         self.account(now, connection, &conn, reason);
         if conn.is_open() {
             self.actions.push_back(Action::Down { connection, reason });

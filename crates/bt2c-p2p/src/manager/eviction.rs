@@ -2,14 +2,15 @@
 //!
 //! Whoever can open many connections must not be able to hold every slot for ever, nor to push everyone else out. So
 //! those are spared who are hard to imitate: in netgroups that an outsider cannot choose, near by, useful lately, or
-//! connected for long. The scheme is that of Bitcoin Core (`SelectNodeToEvict`).
+//! of a good name or connected for long. The scheme is that of Bitcoin Core (`SelectNodeToEvict`).
 
 use std::{cmp::Reverse, collections::BTreeMap, hash::Hasher, net::IpAddr, time::Duration};
 
 use bt2c_proto::{Netgroup, Time};
+use bt2c_security::Deed;
 use siphasher::sip::SipHasher24;
 
-use crate::peer::{ConnectionId, Credit};
+use crate::peer::ConnectionId;
 
 /// What speaks for a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,10 +30,11 @@ impl Standing {
         self.rtt = Some(self.rtt.map_or(rtt, |shortest| shortest.min(rtt)));
     }
 
-    pub(super) fn credit(&mut self, now: Time, credit: Credit) {
-        match credit {
-            Credit::Block => self.block = Some(now),
-            Credit::Transaction => self.transaction = Some(now),
+    pub(super) fn credit(&mut self, now: Time, deed: Deed) {
+        match deed {
+            Deed::Block => self.block = Some(now),
+            Deed::Transaction => self.transaction = Some(now),
+            Deed::Answer => {}
         }
     }
 }
@@ -43,13 +45,20 @@ pub(super) struct Candidate {
     pub(super) connection: ConnectionId,
     pub(super) ip: IpAddr,
     pub(super) standing: Standing,
+    /// What experience says of it, −100 to 100.
+    pub(super) reputation: i32,
     /// It has just come: see [`GRACE`].
     pub(super) fresh: bool,
 }
 
-/// Who has to go: the youngest in the netgroup with most of those that nothing spares. `None` if all are spared, or have
-/// just come. The key is this node's secret.
-pub(super) fn evictee(mut candidates: Vec<Candidate>, key: [u64; 2]) -> Option<ConnectionId> {
+/// Who has to go: the youngest in the netgroup with most of those that nothing spares; nothing spares who has a bad
+/// reputation. `None` if all are spared, or have just come. The key is this node's secret.
+pub(super) fn evictee(candidates: Vec<Candidate>, key: [u64; 2]) -> Option<ConnectionId> {
+    let (bad, mut candidates): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|one| one.reputation <= BAD);
+    if let Some(worst) = youngest_of_largest_group(bad) {
+        return Some(worst);
+    }
     let keyed = |ip: IpAddr| {
         let mut hasher = SipHasher24::new_with_keys(key[0], key[1]);
         hasher.write(&Netgroup::of(ip).to_bytes());
@@ -60,7 +69,11 @@ pub(super) fn evictee(mut candidates: Vec<Candidate>, key: [u64; 2]) -> Option<C
     spare(&mut candidates, SPARED_BY_TRANSACTION, |one| Reverse(one.standing.transaction));
     spare(&mut candidates, SPARED_BY_BLOCK, |one| Reverse(one.standing.block));
     let half = candidates.len().div_ceil(2);
-    spare(&mut candidates, half, |one| one.standing.since);
+    spare(&mut candidates, half, |one| (Reverse(one.reputation), one.standing.since));
+    youngest_of_largest_group(candidates)
+}
+
+fn youngest_of_largest_group(candidates: Vec<Candidate>) -> Option<ConnectionId> {
     let mut groups: BTreeMap<Netgroup, Vec<Candidate>> = BTreeMap::new();
     for one in candidates {
         groups.entry(Netgroup::of(one.ip)).or_default().push(one);
@@ -87,6 +100,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// As many of one netgroup may be taken for strangers to each other.
 const CROWD: usize = 2;
 
+/// From here down a reputation is bad: that of one violation, just committed.
+const BAD: i32 = -20;
+
 const SPARED_BY_GROUP: usize = 4;
 const SPARED_BY_RTT: usize = 8;
 const SPARED_BY_TRANSACTION: usize = 4;
@@ -106,7 +122,13 @@ mod tests {
     fn candidate(n: u64, group: u8) -> Candidate {
         let standing = Standing { since: at(n), ..Standing::default() };
         let [.., high, low] = n.to_be_bytes();
-        Candidate { connection: ConnectionId(n), ip: [8, group, high, low].into(), standing, fresh: false }
+        Candidate {
+            connection: ConnectionId(n),
+            ip: [8, group, high, low].into(),
+            standing,
+            reputation: 0,
+            fresh: false,
+        }
     }
 
     fn fresh(n: u64, group: u8) -> Candidate {
@@ -148,8 +170,8 @@ mod tests {
         for (n, one) in (0..).zip(&mut candidates).skip(84) {
             match n {
                 84..92 => one.standing.measured(Duration::from_millis(n)),
-                92..96 => one.standing.credit(at(n), Credit::Transaction),
-                _ => one.standing.credit(at(n), Credit::Block),
+                92..96 => one.standing.credit(at(n), Deed::Transaction),
+                _ => one.standing.credit(at(n), Deed::Block),
             }
         }
         let gone = exodus(candidates);
@@ -185,13 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn the_better_half_by_reputation_stays_and_a_bad_name_goes_first() {
+        let mut candidates: Vec<_> = (0..60).map(|n| candidate(n, u8::try_from(n).unwrap())).collect();
+        candidates[59].reputation = 30;
+        candidates[3].reputation = -20;
+        candidates[3].standing.measured(Duration::from_millis(1));
+        let gone = exodus(candidates);
+        assert_eq!(gone[0], 3, "however near and old: {gone:?}");
+        assert!(!gone.contains(&59), "{gone:?}");
+        assert_eq!(gone[1], 58, "the youngest of the others: {gone:?}");
+    }
+
+    #[test]
     fn the_shortest_round_trip_and_the_latest_deed_count() {
         let mut standing = Standing::default();
         standing.measured(Duration::from_millis(9));
         standing.measured(Duration::from_millis(5));
         standing.measured(Duration::from_millis(7));
-        standing.credit(at(1), Credit::Block);
-        standing.credit(at(2), Credit::Transaction);
+        standing.credit(at(1), Deed::Block);
+        standing.credit(at(2), Deed::Transaction);
         let expected = Standing {
             since: Time::default(),
             rtt: Some(Duration::from_millis(5)),

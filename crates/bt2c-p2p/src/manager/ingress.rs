@@ -12,16 +12,17 @@ use bt2c_proto::{
     BlockHash, CloseCode, Frame, FrameError, Message, MessageKind, Network, NodeId, PeerAddr, PeerId, Time,
     TxHash,
 };
-use bt2c_security::{Ban, Credentials, Offence, Subject, TlsError};
+use bt2c_security::{Ban, Credentials, Deed, Offence, Subject, TlsError};
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
     config::Tip,
+    decisions::{Decision, Explanation},
     env::Clock,
     event::{Event, Inbound},
     metrics::Metrics,
-    peer::{Credit, Peer, PeerInfo},
+    peer::{Peer, PeerInfo},
     reason::CloseReason,
     session::handshake::Tls,
 };
@@ -85,7 +86,9 @@ pub(crate) enum Request {
     Relay { inventory: Inventory, frame: Frame },
     Seen { inventory: Inventory, peer: PeerId },
     Report { peer: PeerId, offence: Offence, evidence: String },
-    Credit { peer: PeerId, credit: Credit },
+    Credit { peer: PeerId, deed: Deed },
+    Explain { subject: Subject, reply: oneshot::Sender<Explanation> },
+    Decisions { reply: oneshot::Sender<Vec<Decision>> },
     Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
     Known { reply: oneshot::Sender<Vec<KnownPeer>> },
     Bans { reply: oneshot::Sender<Vec<Ban>> },
@@ -138,7 +141,7 @@ impl Handle {
     /// session waits, and reads no more from its peer.
     ///
     /// # Errors
-    /// [`ReservedKind`] for hello, ping, pong, get_peers, peers, disconnect and throttled.
+    /// [`ReservedKind`] for hello, ping, pong, get_peers, peers and disconnect.
     pub fn register_message_handler(
         &self,
         kind: MessageKind,
@@ -148,7 +151,8 @@ impl Handle {
             MessageKind::GetBlocks
             | MessageKind::Blocks
             | MessageKind::NewBlock
-            | MessageKind::NewTransaction => {
+            | MessageKind::NewTransaction
+            | MessageKind::Throttled => {
                 self.shared.routes.write().insert(kind, handler);
                 Ok(())
             }
@@ -212,9 +216,19 @@ impl Handle {
         self.tell(Request::Report { peer, offence, evidence }).await;
     }
 
-    /// Notes that a peer was the first with something worth having. It speaks for the peer when slots are short.
-    pub async fn credit(&self, peer: PeerId, credit: Credit) {
-        self.tell(Request::Credit { peer, credit }).await;
+    /// Notes that a peer did something useful. It raises the peer's standing, and speaks for it when slots are short.
+    pub async fn credit(&self, peer: PeerId, deed: Deed) {
+        self.tell(Request::Credit { peer, deed }).await;
+    }
+
+    /// Why things are as they are for an identity or an address range; `None` when the manager has stopped.
+    pub async fn explain(&self, subject: Subject) -> Option<Explanation> {
+        self.ask(|reply| Request::Explain { subject, reply }).await
+    }
+
+    /// Every decision that is remembered, latest first.
+    pub async fn decisions(&self) -> Vec<Decision> {
+        self.ask(|reply| Request::Decisions { reply }).await.unwrap_or_default()
     }
 
     /// The connected peers.

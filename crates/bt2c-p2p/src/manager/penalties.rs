@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use bt2c_proto::{CloseCode, PeerId, Time};
+use bt2c_proto::{CloseCode, Netgroup, PeerId, Time};
 use bt2c_security::{Ban, Offence, SecurityAction, Subject};
 
 use super::{
@@ -70,6 +70,18 @@ impl Core {
         self.security.score(now, peer)
     }
 
+    /// Discovery prefers whom experience speaks for.
+    fn follow_standing(&mut self, subject: &Subject, standing: i32) {
+        match subject {
+            Subject::Peer(peer) if standing == 0 => drop(self.view.standings.remove(peer)),
+            Subject::Peer(peer) => drop(self.view.standings.insert(*peer, standing)),
+            Subject::Net(net) if standing == 0 => {
+                self.view.group_standings.remove(&Netgroup::of(net.addr()));
+            }
+            Subject::Net(net) => drop(self.view.group_standings.insert(Netgroup::of(net.addr()), standing)),
+        }
+    }
+
     /// Bans by an operator's word.
     pub(crate) fn ban(
         &mut self,
@@ -90,17 +102,26 @@ impl Core {
         lifted
     }
 
-    pub(super) fn carry_out_security(&mut self, action: SecurityAction) {
+    pub(super) fn carry_out_security(&mut self, now: Time, action: SecurityAction) {
         match action {
             SecurityAction::Persist(bytes) => self.actions.push_back(Action::Persist(StateFile::Bans, bytes)),
-            SecurityAction::Charged(offence) => self.actions.push_back(Action::Charged(offence)),
-            SecurityAction::Unbanned(subject) => {
+            SecurityAction::PersistReputation(bytes) => {
+                self.actions.push_back(Action::Persist(StateFile::Reputation, bytes));
+            }
+            SecurityAction::Standing(subject, standing) => self.follow_standing(&subject, standing),
+            SecurityAction::Charged { offence, ip, peer, evidence } => {
+                self.note_charge(now, offence, (ip, peer), &evidence);
+                self.actions.push_back(Action::Charged(offence));
+            }
+            SecurityAction::Unbanned { subject, by_hand } => {
+                self.note_unban(now, subject, by_hand);
                 if let Subject::Net(net) = &subject {
                     self.discovery.unban_peer(net.addr());
                 }
                 self.actions.push_back(Action::Unbanned(subject));
             }
             SecurityAction::Banned(ban) => {
+                self.note_ban(now, &ban);
                 if let Subject::Net(net) = &ban.subject {
                     self.discovery.ban_peer(net.addr(), ban.until);
                 }

@@ -1,19 +1,24 @@
 //! Who may connect: at accept, after TLS, and at hello.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    hash::Hasher,
+    net::{IpAddr, SocketAddr},
+};
 
 use bt2c_proto::{
     CloseCode, Defence, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global,
 };
 use bt2c_security::Attempt;
+use siphasher::sip::SipHasher24;
 
 use super::{
-    connection::{Conn, State},
+    connection::{AskPace, Conn, State},
     core::{Action, Core},
     eviction::{Candidate, GRACE, Standing, evictee},
 };
 use crate::{
     config::P2PConfig,
+    decisions::DecisionKind,
     peer::{ConnectionId, Direction},
     reason::{CloseReason, HandshakeFailure, Refusal},
     session::Consent,
@@ -24,12 +29,18 @@ pub(super) const fn table_limit(config: &P2PConfig) -> usize {
     config.max_connections.saturating_add(config.pending_total)
 }
 
+/// Requests a minute that a peer takes which does not say: the seed's limit.
+const USUAL_REQUESTS: u64 = 100;
+
 impl Core {
     /// Someone connected. `Err`: drop the connection without a word, for this reason.
     pub(crate) fn handle_accept(&mut self, now: Time, remote: SocketAddr) -> Result<ConnectionId, CloseCode> {
         let verdict = self.judge_accept(now, remote.ip());
         self.settle(now);
-        verdict?;
+        if let Err((code, evidence)) = verdict {
+            self.note_code(now, DecisionKind::Refused, (remote.ip(), None), code, evidence);
+            return Err(code);
+        }
         Ok(self.new_connection(Conn {
             direction: Direction::Inbound,
             remote: Some(remote),
@@ -39,19 +50,25 @@ impl Core {
             state: State::Connecting,
             closing: false,
             standing: Standing::default(),
+            asks: AskPace::default(),
         }))
     }
 
-    fn judge_accept(&mut self, now: Time, ip: IpAddr) -> Result<(), CloseCode> {
+    /// `Err`: the code, and what shows that it applies.
+    fn judge_accept(&mut self, now: Time, ip: IpAddr) -> Result<(), (CloseCode, &'static str)> {
         match self.security.admit_attempt(now, ip) {
             Attempt::Admit => {}
-            Attempt::Banned => return Err(CloseCode::Banned),
-            Attempt::OverLimit => return Err(CloseCode::Rate),
+            Attempt::Banned => {
+                return Err((CloseCode::Banned, "a connection from an address that is banned"));
+            }
+            Attempt::OverLimit => {
+                return Err((CloseCode::Rate, "more attempts in a minute than attempts_per_minute"));
+            }
         }
         let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
         let is_pending = |conn: &&Conn| !conn.is_open() && !matches!(conn.state, State::Retired { .. });
         if inbound().filter(is_pending).count() >= self.config.pending_total {
-            return Err(CloseCode::Full);
+            return Err((CloseCode::Full, "as many handshakes under way as pending_total"));
         }
         if self.is_exempt(ip) || !self.config.security.defences.has(Defence::InboundGroups) {
             return Ok(());
@@ -59,13 +76,19 @@ impl Core {
         let (unit, subnet) = (IpUnit::of(ip), Subnet::of(ip));
         let same_ip = |conn: &&Conn| conn.remote.is_some_and(|addr| IpUnit::of(addr.ip()) == unit);
         let same_subnet = |conn: &&Conn| conn.remote.is_some_and(|addr| Subnet::of(addr.ip()) == subnet);
-        let over = inbound().filter(same_ip).count() >= self.config.inbound_per_ip
-            || inbound().filter(same_subnet).count() >= self.config.inbound_per_subnet
-            || inbound().filter(is_pending).filter(same_ip).count() >= self.config.pending_per_ip;
+        if inbound().filter(same_ip).count() >= self.config.inbound_per_ip {
+            return Err((CloseCode::Full, "as many connections from its IP as inbound_per_ip"));
+        }
+        if inbound().filter(same_subnet).count() >= self.config.inbound_per_subnet {
+            return Err((CloseCode::Full, "as many connections from its subnet as inbound_per_subnet"));
+        }
+        if inbound().filter(is_pending).filter(same_ip).count() >= self.config.pending_per_ip {
+            return Err((CloseCode::Full, "as many handshakes under way from its IP as pending_per_ip"));
+        }
         // Whoever could not stay is spared the handshake, and so are we; one that is connected may be coming back.
         let stranger = !self.connections.values().any(|conn| conn.is_open() && same_ip(&conn));
-        if over || stranger && self.is_full(Direction::Inbound) && self.evictee(now).is_none() {
-            return Err(CloseCode::Full);
+        if stranger && self.is_full(Direction::Inbound) && self.evictee(now).is_none() {
+            return Err((CloseCode::Full, "all slots taken, and nobody who has to make room"));
         }
         Ok(())
     }
@@ -120,8 +143,10 @@ impl Core {
         if conn.is_feeler() && self.peers.contains_key(&parsed.peer_id) {
             return Err(CloseReason::Local(CloseCode::Pruned));
         }
-        let mut quota = || self.security.session_quota(now, ip, Some(&parsed.peer_id));
-        Ok(Consent { peer: parsed.peer_id, incoming: quota(), pace: quota() })
+        let incoming = self.security.session_quota(now, ip, Some(&parsed.peer_id));
+        let mut hasher = SipHasher24::new_with_keys(self.eviction_key[0], self.eviction_key[1]);
+        hasher.write_u64(connection.0);
+        Ok(Consent { peer: parsed.peer_id, incoming, ping_secret: hasher.finish() })
     }
 
     /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.
@@ -141,6 +166,10 @@ impl Core {
         match (verdict, self.peers.get(&peer)) {
             (Err(refusal), _) => {
                 self.actions.push_back(Action::Refuse { connection, refusal });
+                if let Some(remote) = remote {
+                    let whom = (remote.ip(), Some(peer));
+                    self.note_code(now, DecisionKind::Refused, whom, refusal.code(), refusal.text());
+                }
                 self.charge_label(now, connection, refusal);
             }
             (Ok(()), _) if feeler => {
@@ -203,6 +232,15 @@ impl Core {
             return Err(refusal);
         }
         let evictee = self.evictee(now).ok_or(refusal)?;
+        if let Some(conn) = self.connections.get(&evictee)
+            && let Some(remote) = conn.remote
+        {
+            let (whom, since) = ((remote.ip(), conn.peer()), conn.standing.since);
+            let standing = self.security.standing(now, whom.0, whom.1.as_ref());
+            let evidence =
+                format!("all slots taken; up since {} with a standing of {standing}", since.to_utc());
+            self.note_code(now, DecisionKind::Evicted, whom, CloseCode::Pruned, evidence);
+        }
         self.close(evictee, CloseCode::Pruned);
         Ok(())
     }
@@ -217,7 +255,9 @@ impl Core {
             let open = conn.direction == Direction::Inbound && conn.is_open() && !conn.closing;
             let exempt = self.is_exempt(ip) || self.security.is_allowed(ip, conn.peer().as_ref());
             let fresh = now.since(conn.standing.since) < GRACE;
-            let candidate = Candidate { connection: *connection, ip, standing: conn.standing, fresh };
+            let reputation = self.security.standing(now, ip, conn.peer().as_ref());
+            let standing = conn.standing;
+            let candidate = Candidate { connection: *connection, ip, standing, reputation, fresh };
             (open && !exempt).then_some(candidate)
         };
         evictee(self.connections.iter().filter_map(may_go).collect(), self.eviction_key)
@@ -233,6 +273,7 @@ impl Core {
         };
         conn.state = State::Open { peer, listens };
         conn.standing = Standing { since: now, ..Standing::default() };
+        conn.asks = AskPace::for_limit(hello.limits.map_or(USUAL_REQUESTS, |told| told.requests_per_minute));
         self.peers.insert(peer, connection);
         self.view.peers.insert(peer);
         self.view.inbound.extend(listens);
@@ -243,6 +284,7 @@ impl Core {
             (Direction::Inbound, Some(addr)) => self.discovery.handle_inbound(now, addr.ip(), addr.port()),
             (Direction::Inbound, None) => {}
         }
-        self.actions.push_back(Action::Admit { connection, peer, hello });
+        let standing = self.security.standing(now, remote.ip(), Some(&peer));
+        self.actions.push_back(Action::Admit { connection, peer, standing, hello });
     }
 }

@@ -1,4 +1,4 @@
-//! `bans.json` and `peers.json`: read at the start, replaced atomically.
+//! `bans.json`, `peers.json` and `reputation.json`: read at the start, replaced atomically.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use bt2c_discovery::PeersFileError;
+use bt2c_security::ReputationFileError;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -26,11 +27,12 @@ fn path(dir: &Path, file: StateFile) -> PathBuf {
     dir.join(match file {
         StateFile::Bans => "bans.json",
         StateFile::Peers => "peers.json",
+        StateFile::Reputation => "reputation.json",
     })
 }
 
 /// Reads what an earlier run left. Files of another version stop the start, and so does a damaged bans file, for going on
-/// would lift the bans; a damaged peers file is set aside.
+/// would lift the bans; a damaged peers or reputation file is set aside.
 pub(super) fn load(core: &mut Core, config: &P2PConfig, env: &Env) -> Result<(), StartError> {
     let Some(dir) = &config.data_dir else { return Ok(()) };
     let now = env.clock.now();
@@ -47,12 +49,26 @@ pub(super) fn load(core: &mut Core, config: &P2PConfig, env: &Env) -> Result<(),
         if let PeersFileError::Version { .. } = error {
             return Err(StartError::Peers { path: named(&peers), source: error });
         }
-        let aside = peers.with_added_extension("damaged");
-        tracing::warn!(%error, file = %peers.display(), kept_as = %aside.display(), "set aside");
-        let moved = env.disk.rename(&peers, &aside);
-        moved.map_err(|source| StartError::StateFile { path: named(&peers), source })?;
+        set_aside(env, &peers, &error)?;
+    }
+    let reputation = path(dir, StateFile::Reputation);
+    if let Some(json) = read(env, &reputation)?
+        && let Err(error) = core.parts().0.load_reputation(now, &json)
+    {
+        if let ReputationFileError::Version(_) = error {
+            return Err(StartError::Reputation { path: named(&reputation), source: error });
+        }
+        set_aside(env, &reputation, &error)?;
     }
     Ok(())
+}
+
+/// What can be had again is kept out of the way, for a person to look at.
+fn set_aside(env: &Env, path: &Path, error: &dyn std::fmt::Display) -> Result<(), StartError> {
+    let aside = path.with_added_extension("damaged");
+    tracing::warn!(%error, file = %path.display(), kept_as = %aside.display(), "set aside");
+    let moved = env.disk.rename(path, &aside);
+    moved.map_err(|source| StartError::StateFile { path: path.display().to_string().into(), source })
 }
 
 fn read(env: &Env, path: &Path) -> Result<Option<Vec<u8>>, StartError> {

@@ -20,8 +20,12 @@ use bt2c_proto::{
 use bt2c_security::{Offence, SessionQuota};
 use bytes::Bytes;
 
-use self::{admission::Unanswered, liveness::Probe};
+use self::{
+    admission::Unanswered,
+    liveness::{Probe, ping_gap},
+};
 
+use super::Consent;
 use crate::{config::P2PConfig, local::Local, metrics::DropCause, peer::Direction, reason::CloseReason};
 
 /// What the shell is to do.
@@ -104,6 +108,12 @@ pub(crate) struct SessionCore {
     /// The last ping sent, until its pong is in: when, and its timestamp.
     ping_out: Option<(Time, u64)>,
     last_ping: Time,
+    /// How soon after it the next goes out.
+    ping_gap: Duration,
+    pings: u64,
+    ping_secret: u64,
+    /// It sent a pong that answers nothing: it may guess when a ping is due, so its round trips say nothing.
+    guesses_pings: bool,
     probe: Probe,
     /// The frame that is coming in: since when, and its declared length.
     partial: Option<(Time, usize)>,
@@ -120,7 +130,7 @@ impl SessionCore {
         local: Arc<Local>,
         direction: Direction,
         remote: SocketAddr,
-        quota: SessionQuota,
+        consent: Consent,
         hello_deadline: Time,
     ) -> Self {
         Self {
@@ -128,7 +138,10 @@ impl SessionCore {
             local,
             direction,
             remote,
-            quota,
+            quota: consent.incoming,
+            ping_gap: ping_gap(&config, consent.ping_secret, 0),
+            pings: 0,
+            ping_secret: consent.ping_secret,
             phase: Phase::AwaitHello,
             hello_deadline,
             peer_label: None,
@@ -137,6 +150,7 @@ impl SessionCore {
             idle_at: now + config.idle_timeout,
             ping_out: None,
             last_ping: now,
+            guesses_pings: false,
             probe: Probe::No,
             partial: None,
             unanswered: Unanswered::default(),
@@ -241,7 +255,7 @@ impl SessionCore {
             Message::Ping(ping) => self.answer_ping(now, ping),
             Message::Pong(pong) => self.handle_pong(now, pong),
             Message::Disconnect(disconnect) => self.close_as(CloseReason::Remote(disconnect.code), None),
-            Message::Throttled(_) => {}
+            Message::Throttled(throttled) => self.handle_throttled(throttled, len),
             request @ (Message::GetPeers(_) | Message::GetBlocks(_)) => {
                 self.handle_request(now, request, len)
             }

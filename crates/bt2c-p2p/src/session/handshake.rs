@@ -113,17 +113,11 @@ impl Workshop {
         };
         let now = self.shared.clock.now();
         let Secured { direction, remote, stream } = secured;
-        let core = SessionCore::new(
-            now,
-            self.session,
-            self.local,
-            direction,
-            remote,
-            consent.incoming,
-            deadlines.hello,
-        );
-        link.outbox.open(SendQueue::new(self.send_queue_bytes, consent.pace));
-        Ok(Session::new(self.shared, link, core, consent.peer, stream))
+        let peer = consent.peer;
+        let core =
+            SessionCore::new(now, self.session, self.local, direction, remote, consent, deadlines.hello);
+        link.outbox.open(SendQueue::new(now, self.send_queue_bytes));
+        Ok(Session::new(self.shared, link, core, peer, stream))
     }
 
     async fn secure(&self, origin: Origin, connection: ConnectionId) -> Result<(Secured, Consent), Failed> {

@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use bt2c_proto::{Frame, MessageKind, Time};
-use bt2c_security::{PushAdmission, PushKind, SessionQuota};
+use bt2c_proto::{
+    Frame, Limits, MessageKind, Time,
+    limits::{FRAME_LIMIT, HELLO_FRAME_LIMIT},
+};
+use bt2c_security::{PushKind, PushPace};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -12,6 +15,9 @@ use crate::peer::SendError;
 
 /// Room for control messages beyond the limit, so that a pong goes out however full the queue is.
 const CONTROL_RESERVE: usize = 64 * 1024;
+
+/// Bytes of a frame before its body.
+const HEADER: usize = 4;
 
 /// How long a push waits when its pace allows no more.
 const PACE_STEP: Duration = Duration::from_millis(100);
@@ -25,8 +31,10 @@ pub(crate) struct SendQueue {
     /// Requests, answers and blocks, in order.
     normal: VecDeque<Frame>,
     transactions: VecDeque<Frame>,
-    /// Our own pace for pushes: the limits that we hold others to.
-    pace: SessionQuota,
+    /// Our own pace for pushes.
+    pace: PushPace,
+    /// The largest frame that the peer takes.
+    frame_limit: usize,
     paused_until: Time,
 }
 
@@ -42,19 +50,30 @@ pub(crate) enum Next {
 }
 
 impl SendQueue {
-    pub(crate) const fn new(limit: usize, pace: SessionQuota) -> Self {
+    pub(crate) fn new(now: Time, limit: usize) -> Self {
         Self {
             limit,
+            frame_limit: FRAME_LIMIT,
             bytes: 0,
             control: VecDeque::new(),
             normal: VecDeque::new(),
             transactions: VecDeque::new(),
-            pace,
+            pace: PushPace::new(now, None),
             paused_until: Time::from_millis(0),
         }
     }
 
+    /// The peer's hello is in: keeps to what it says that it takes.
+    pub(crate) fn heed(&mut self, now: Time, told: &Limits) {
+        self.pace = PushPace::new(now, Some(told));
+        // Nobody who wants to be spoken to takes less than a hello.
+        self.frame_limit = usize::try_from(told.frame_size).unwrap_or(FRAME_LIMIT).max(HELLO_FRAME_LIMIT);
+    }
+
     pub(crate) fn push(&mut self, frame: Frame) -> Result<(), SendError> {
+        if frame.bytes().len() > self.frame_limit + HEADER {
+            return Err(SendError::TooLong);
+        }
         let len = frame.bytes().len();
         let is_control = is_control(frame.kind());
         let limit = if is_control { self.limit + CONTROL_RESERVE } else { self.limit };
@@ -110,7 +129,7 @@ impl SendQueue {
         if now < self.paused_until {
             return false;
         }
-        let accepted = matches!(self.pace.push(now, kind, len), PushAdmission::Accept);
+        let accepted = self.pace.take(now, kind, len);
         if !accepted {
             self.paused_until = now + PACE_STEP;
         }
@@ -152,6 +171,13 @@ impl Outbox {
     /// Begins to take frames.
     pub(crate) fn open(&self, queue: SendQueue) {
         *self.queue.lock() = Some(queue);
+    }
+
+    /// The peer's hello is in.
+    pub(crate) fn heed(&self, now: Time, told: &Limits) {
+        if let Some(queue) = self.queue.lock().as_mut() {
+            queue.heed(now, told);
+        }
     }
 
     pub(crate) fn push(&self, frame: Frame) -> Result<(), SendError> {
@@ -233,18 +259,15 @@ fn gather(first: &Bytes, mut next: impl FnMut() -> Option<Frame>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use bt2c_proto::{BlockHash, GetPeers, Height, Hello, Message, NodeId, Ping, Version};
-    use bt2c_security::{SecurityConfig, SecurityManager};
+    use bt2c_proto::{BlockHash, GetPeers, Height, Hello, Message, NodeId, Peers, Ping, Version};
+    use bt2c_security::SecurityConfig;
 
     use super::*;
 
     const NOW: Time = Time::from_secs(1_712_352_000);
 
     fn queue(limit: usize) -> SendQueue {
-        let mut security = SecurityManager::new(SecurityConfig::default());
-        SendQueue::new(limit, security.session_quota(NOW, IpAddr::from([192, 0, 2, 1]), None))
+        SendQueue::new(NOW, limit)
     }
 
     fn frame(message: &Message) -> Frame {
@@ -294,5 +317,16 @@ mod tests {
         assert_eq!(queue.push(request), Err(SendError::Full));
         queue.push(frame(&Message::Pong(Ping { timestamp: 1 }))).unwrap();
         assert_eq!(kind(&queue.pop(NOW, true)), Some(MessageKind::Pong));
+    }
+
+    #[test]
+    fn a_frame_that_the_peer_does_not_take_is_not_sent() {
+        let mut queue = queue(1 << 20);
+        let long = frame(&Message::Peers(Peers { peers: vec![([192, 0, 2, 1], 8338).into(); 1000] }));
+        let told = bt2c_proto::Limits { frame_size: 1, ..SecurityConfig::default().told_limits() };
+        queue.heed(NOW, &told);
+        assert!(long.bytes().len() > HELLO_FRAME_LIMIT, "{}", long.bytes().len());
+        assert_eq!(queue.push(long), Err(SendError::TooLong));
+        queue.push(hello()).unwrap();
     }
 }

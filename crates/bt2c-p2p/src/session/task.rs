@@ -261,6 +261,9 @@ impl Session {
         let tip = *self.shared.tip.borrow();
         match command {
             Command::Admit(peer) => {
+                if let Some(told) = &peer.hello().limits {
+                    self.link.outbox.heed(now, told);
+                }
                 self.peer = Some(peer);
                 self.core.handle_verdict(now, Ok(()), tip);
             }

@@ -186,10 +186,20 @@ fn typed(name: &str) -> Option<Message> {
             listen_port: std::num::NonZeroU16::new(8336),
             user_agent: Some("bt2c-node/0.1.0".parse().expect("short")),
             features: Some(Vec::new()),
-            limits: Some(Limits { requests_per_minute: 100, frame_size: 1_048_576 }),
+            limits: Some(base_limits()),
             your_addr: Some(([192, 0, 2, 7], 49152).into()),
             ..base_hello()
         })),
+        "hello-push-limits" => {
+            let Some(Message::Hello(mut hello)) = typed("hello") else { unreachable!("it is a hello") };
+            hello.limits = Some(Limits {
+                transactions_per_second: Some(20),
+                blocks_per_second: Some(2),
+                push_bytes_per_second: Some(1_048_576),
+                ..base_limits()
+            });
+            Message::Hello(hello)
+        }
         "hello-base" => Message::Hello(Box::new(base_hello())),
         "ping" => Message::Ping(Ping { timestamp: 1_712_352_000 }),
         "ping-largest" => Message::Ping(Ping { timestamp: (1 << 53) - 1 }),
@@ -212,6 +222,16 @@ fn typed(name: &str) -> Option<Message> {
         }),
         _ => return None,
     })
+}
+
+const fn base_limits() -> Limits {
+    Limits {
+        requests_per_minute: 100,
+        frame_size: 1_048_576,
+        transactions_per_second: None,
+        blocks_per_second: None,
+        push_bytes_per_second: None,
+    }
 }
 
 fn base_hello() -> Hello {

@@ -39,7 +39,7 @@ fn what_wore_off_is_forgotten_and_what_did_not_is_kept() {
     assert_eq!(ledger.next_sweep(), None);
     ledger.attempt(START, unit(1), &config);
     ledger.charge_ip(START, unit(2), 30, &config);
-    ledger.charge_peer(START, peer(2), 30);
+    ledger.charge_peer(START, peer(2), 30, 0);
     let lease = Arc::clone(ledger.requests(START, unit(3), &config));
     assert_eq!(ledger.next_sweep(), Some(START + SWEEP_INTERVAL));
     ledger.sweep(START + MINUTE * 5, &config);
@@ -66,7 +66,7 @@ fn when_the_table_is_full_newcomers_share_one_record() {
         .filter(|i| ledger.attempt(START, unit(*i), &config) == AttemptCount::Within)
         .count();
     assert_eq!(within, 100);
-    assert_eq!(ledger.attempt(START, unit(1_000_500), &config), AttemptCount::OverWithStrangers);
+    assert_eq!(ledger.attempt(START, unit(1_000_500), &config), AttemptCount::Over);
     assert!(
         (0..10).all(|_| !ledger.failure(START, unit(1_000_000), &config)),
         "they are not blamed for each other"
@@ -85,10 +85,10 @@ fn when_the_table_is_full_newcomers_share_one_record() {
 fn scores_of_peers_are_bounded() {
     let mut ledger = Ledger::new();
     for i in 0..10_000 {
-        assert_eq!(ledger.charge_peer(START, peer(i), 20), 20);
+        assert_eq!(ledger.charge_peer(START, peer(i), 20, 0), (20, 0));
     }
     assert_eq!(ledger.peers.len(), MAX_PEERS);
-    assert_eq!(ledger.charge_peer(START, peer(0), 20), 40);
-    assert_eq!(ledger.charge_peer(START + MINUTE * 50, peer(20_000), 20), 20);
+    assert_eq!(ledger.charge_peer(START, peer(0), 20, -20), (40, 0));
+    assert_eq!(ledger.charge_peer(START + MINUTE * 50, peer(20_000), 20, -5), (20, -5));
     assert_eq!(ledger.peers.len(), 1);
 }

@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::{
     certificate::tests::certificate,
@@ -49,9 +51,14 @@ fn one_grave_offence_bans_the_ip_and_the_peer() {
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Banned);
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.2")), Attempt::Admit);
     let done = actions(&mut manager);
-    assert_eq!(done.len(), 3);
-    assert_eq!(done[0], SecurityAction::Charged(Offence::InvalidBlock));
-    assert!(done[1..].iter().all(|action| matches!(action, SecurityAction::Banned(_))));
+    let charged = SecurityAction::Charged {
+        offence: Offence::InvalidBlock,
+        ip: ip("192.0.2.1"),
+        peer: Some(peer(1)),
+        evidence: "block 7".into(),
+    };
+    assert_eq!(done[0], charged);
+    assert_eq!(done.iter().filter(|action| matches!(action, SecurityAction::Banned(_))).count(), 2);
     assert_eq!(manager.is_banned(START + HOUR, ip("192.0.2.1")), None);
 }
 
@@ -66,7 +73,8 @@ fn small_offences_add_up_for_the_peer_wherever_it_is_and_for_the_ip_whoever_it_i
     assert_eq!(moving.score(START, &peer(2)), 0);
     let ban = moving.report(START, ip("192.0.2.5"), Some(peer(1)), Offence::Protocol, "").unwrap();
     assert_eq!(ban.subject, ip("192.0.2.5").into());
-    assert_eq!(moving.score(START, &peer(1)), 0, "settled by the ban");
+    assert_eq!(moving.points(START, ip("192.0.2.9"), Some(&peer(1))), 0, "settled by the ban");
+    assert_eq!(moving.score(START, &peer(1)), -100, "but remembered");
 
     let mut changing = manager();
     for i in 1..5 {
@@ -119,14 +127,30 @@ fn five_failed_attempts_in_ten_minutes_ban() {
 }
 
 #[test]
-fn more_than_a_hundred_attempts_a_minute_ban() {
+fn attempts_over_the_limit_are_refused_and_another_hundred_within_the_minute_ban() {
     let mut manager = manager();
     for _ in 0..100 {
         assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Admit);
     }
+    for _ in 0..100 {
+        assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::OverLimit);
+    }
+    assert_eq!(manager.is_banned(START, ip("192.0.2.1")), None);
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::OverLimit);
     assert_eq!(manager.is_banned(START, ip("192.0.2.1")).unwrap().reason, "attempt_excess");
     assert_eq!(manager.admit_attempt(START, ip("192.0.2.1")), Attempt::Banned);
+}
+
+/// Whoever dials is not told the limit before a hello, so however low it is, redialling at a node's pace is no offence.
+#[test]
+fn a_node_that_redials_is_not_banned_however_low_the_limit_is() {
+    let attempts_per_minute = NonZeroU32::MIN;
+    let mut manager =
+        SecurityManager::new(SecurityConfig { attempts_per_minute, ..SecurityConfig::default() });
+    for second in 0..600 {
+        manager.admit_attempt(START + SECOND * second, ip("192.0.2.1"));
+    }
+    assert_eq!(manager.bans(START + SECOND * 600), []);
 }
 
 #[test]
@@ -194,7 +218,7 @@ fn bans_end_by_themselves_or_by_hand() {
     actions(&mut manager);
     manager.handle_timeout(START + HOUR);
     let ended = actions(&mut manager);
-    assert_eq!(ended[0], SecurityAction::Unbanned(ip("192.0.2.1").into()));
+    assert_eq!(ended[0], SecurityAction::Unbanned { subject: ip("192.0.2.1").into(), by_hand: true });
     assert!(manager.bans(START + HOUR).is_empty());
 }
 
@@ -245,12 +269,13 @@ fn following_the_timeouts_ends_every_ban_and_comes_to_rest() {
     while let Some(due) = manager.poll_timeout() {
         now = now.max(due);
         manager.handle_timeout(now);
-        unbanned += actions(&mut manager).iter().filter(|a| matches!(a, SecurityAction::Unbanned(_))).count();
+        unbanned +=
+            actions(&mut manager).iter().filter(|a| matches!(a, SecurityAction::Unbanned { .. })).count();
         steps += 1;
         assert!(steps < 200, "it does not come to rest");
     }
     assert_eq!(unbanned, 100);
-    assert!(now.since(START) < HOUR * 2);
+    assert!(now.since(START) < HOUR * 20);
 }
 
 #[test]
@@ -275,4 +300,56 @@ fn a_full_ban_table_still_knows_every_earlier_offender() {
         manager.report(START, IpAddr::from([192, 0, 2, i]), None, Offence::InvalidBlock, "");
     }
     assert_eq!(subjects(&manager.bans(START)), ["192.0.2.1", "192.0.2.2"]);
+}
+
+#[test]
+fn an_old_offender_is_banned_again_sooner_and_a_good_one_not_later() {
+    let protocol = |manager: &mut SecurityManager, now: Time, who: u8| {
+        manager.report(now, ip("192.0.2.1"), Some(peer(who)), Offence::Protocol, "what it sent")
+    };
+    let mut manager = manager();
+    for _ in 0..10 {
+        manager.reward(START, ip("192.0.2.1"), peer(2), Deed::Block);
+    }
+    let until_banned = |manager: &mut SecurityManager, now, who| {
+        (1..=5).find(|_| protocol(manager, now, who).is_some()).unwrap()
+    };
+    assert_eq!(until_banned(&mut manager, START, 1), 5, "a stranger");
+    let later = START + 2 * HOUR;
+    manager.handle_timeout(later);
+    assert_eq!(until_banned(&mut manager, later, 1), 3, "the same again");
+    let later = later + 3 * HOUR;
+    manager.handle_timeout(later);
+    assert_eq!(until_banned(&mut manager, later, 2), 5, "one who had helped: no licence");
+    let forgotten = later + 48 * HOUR;
+    manager.handle_timeout(forgotten);
+    assert_eq!(until_banned(&mut manager, forgotten, 1), 5, "after two days it is a stranger again");
+}
+
+#[test]
+fn standings_are_told_and_written_in_batches_and_outlive_a_restart() {
+    let mut first = manager();
+    first.reward(START, ip("192.0.2.1"), peer(1), Deed::Block);
+    first.reward(START, ip("192.0.2.1"), peer(1), Deed::Answer);
+    first.report(START, ip("198.51.100.1"), Some(peer(2)), Offence::Stall, "blocks 1 to 9");
+    let told: Vec<_> = actions(&mut first)
+        .into_iter()
+        .filter_map(|action| match action {
+            SecurityAction::Standing(subject, standing) => Some((subject, standing)),
+            SecurityAction::PersistReputation(_) => panic!("not yet"),
+            _ => None,
+        })
+        .collect();
+    assert!(told.contains(&(peer(1).into(), 12)) && told.contains(&(peer(2).into(), -2)), "{told:?}");
+    let due = first.poll_timeout().unwrap();
+    first.handle_timeout(due);
+    let written = actions(&mut first).into_iter().find_map(|action| match action {
+        SecurityAction::PersistReputation(json) => Some(json),
+        _ => None,
+    });
+    let mut second = manager();
+    second.load_reputation(due, &written.expect("written once it is due")).unwrap();
+    assert_eq!(second.score(due, &peer(1)), first.score(due, &peer(1)));
+    assert_eq!(second.standing(due, ip("192.0.2.77"), Some(&peer(1))), 15, "with its group's");
+    assert!(second.bans(due).is_empty() && first.bans(due).is_empty());
 }

@@ -160,24 +160,104 @@ proptest! {
         }
     }
 
-    /// A sender that paces itself to the same limits loses nothing, at any setting. (With a burst of one, the millisecond
-    /// to which it rounds its waits would be too much; its messages must not bunch up on the way either.)
+    /// Two honest nodes with any two settings never offend each other by what they push, however their messages bunch up
+    /// on the way: neither one that was told the limits, nor one that was not.
     #[test]
-    fn an_honest_pace_is_never_dropped(
-        per_second in 1_u32..100,
-        burst in 2_u32..500,
-        waits in proptest::collection::vec(0_u64..500, 1..300),
+    fn an_honest_pace_is_no_flood_at_any_setting(
+        (tx_per_second, tx_burst) in rates(200_000, 200_000),
+        (blocks_per_second, block_burst) in rates(1000, 1000),
+        (push_bytes_per_second, push_bytes_burst) in rates(u32::MAX, u32::MAX),
+        tells in any::<bool>(),
+        pushes in proptest::collection::vec((0_u64..2000, 0_u64..20_000, any::<bool>(), 1_usize..1_000_000), 1..400),
     ) {
-        let (per_second, burst) = (NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap());
-        let config = SecurityConfig { tx_per_second: per_second, tx_burst: burst, ..SecurityConfig::default() };
+        let config = SecurityConfig {
+            tx_per_second, tx_burst, blocks_per_second, block_burst, push_bytes_per_second, push_bytes_burst,
+            ..SecurityConfig::default()
+        };
         let mut quota = quota_with(&config);
-        let pace = Bucket::new(START, burst, per_second, Duration::from_secs(1));
-        let mut now = START;
-        for wait in waits {
-            // Every other message is sent at once, so that bursts occur.
-            now = now + Duration::from_millis(if wait % 2 == 0 { 0 } else { wait });
-            now = pace.reserve(now, Duration::MAX).unwrap();
-            prop_assert_eq!(quota.push(now, PushKind::Transaction, 50_000), PushAdmission::Accept);
+        let told = config.told_limits();
+        let pace = PushPace::new(START, Some(&told).filter(|_| tells));
+        let (mut now, mut arrived) = (START, START);
+        for (wait, delay, is_block, size) in pushes {
+            now = now + Duration::from_millis(wait);
+            let (kind, size) = if is_block { (PushKind::Block, size) } else { (PushKind::Transaction, size / 16) };
+            let mut tries = 0..50;
+            while !pace.take(now, kind, size) && tries.next().is_some() {
+                now = now + Duration::from_millis(100);
+            }
+            if tries.is_empty() {
+                continue;
+            }
+            // In order, each as late as it likes.
+            arrived = arrived.max(now + Duration::from_millis(delay));
+            prop_assert!(quota.push(arrived, kind, size) < PushAdmission::Flood, "{config:?}");
         }
     }
+
+    /// What is sent at our pace to a node with the usual limits is not even dropped, if it does not bunch up.
+    #[test]
+    fn an_honest_pace_is_not_dropped_by_who_has_the_usual_limits(
+        tells in any::<bool>(),
+        pushes in proptest::collection::vec((0_u64..500, 0_u64..200, 1_usize..60_000), 1..300),
+    ) {
+        let config = SecurityConfig::default();
+        let mut quota = quota_with(&config);
+        let told = config.told_limits();
+        let pace = PushPace::new(START, Some(&told).filter(|_| tells));
+        let (mut now, mut arrived) = (START, START);
+        for (wait, delay, size) in pushes {
+            now = now + Duration::from_millis(if wait % 2 == 0 { 0 } else { wait });
+            while !pace.take(now, PushKind::Transaction, size) {
+                now = now + Duration::from_millis(100);
+            }
+            arrived = arrived.max(now + Duration::from_millis(delay));
+            prop_assert_eq!(quota.push(arrived, PushKind::Transaction, size), PushAdmission::Accept);
+        }
+    }
+}
+
+prop_compose! {
+    /// Tokens a second and at once, from one on.
+    fn rates(per_second: u32, burst: u32)(
+        per_second in prop_oneof![1_u32..50, 1..=per_second],
+        burst in prop_oneof![1_u32..50, 1..=burst],
+    ) -> (NonZeroU32, NonZeroU32) {
+        let counted = |number| NonZeroU32::new(number).expect("drawn from one on");
+        (counted(per_second), counted(burst))
+    }
+}
+
+#[test]
+fn what_a_peer_tells_sets_our_pace_and_nonsense_does_not_stop_it() {
+    let told = |rate: u64| Limits {
+        requests_per_minute: 100,
+        frame_size: 1024 * 1024,
+        transactions_per_second: Some(rate),
+        blocks_per_second: Some(rate),
+        push_bytes_per_second: Some(rate),
+    };
+    let at_once = |told: Option<&Limits>| {
+        let pace = PushPace::new(START, told);
+        (0..2000).filter(|_| pace.take(START, PushKind::Transaction, 100)).count()
+    };
+    assert_eq!(at_once(None), 750, "three quarters of the usual burst");
+    assert_eq!(at_once(Some(&told(1))), 38, "as many seconds of a lower rate");
+    assert_eq!(at_once(Some(&told((1 << 53) - 1))), 750);
+    assert_eq!(at_once(Some(&told(0))), 38, "nobody takes none");
+    let pace = PushPace::new(START, Some(&told(0)));
+    assert!(pace.take(START, PushKind::Block, 1_000_000), "a whole block always goes out in the end");
+}
+
+#[test]
+fn low_limits_of_ours_drop_what_is_above_them_and_punish_no_more_than_usual() {
+    let low = SecurityConfig {
+        tx_per_second: NonZeroU32::MIN,
+        tx_burst: NonZeroU32::MIN,
+        ..SecurityConfig::default()
+    };
+    let mut quota = quota_with(&low);
+    let admitted: Vec<_> = (0..5000).map(|_| quota.push(START, PushKind::Transaction, 100)).collect();
+    assert_eq!(admitted.iter().filter(|one| **one == PushAdmission::Accept).count(), 1);
+    assert_eq!(admitted.iter().filter(|one| **one == PushAdmission::Drop).count(), 3999);
+    assert_eq!(admitted[4000], PushAdmission::Flood, "four times the usual burst");
 }

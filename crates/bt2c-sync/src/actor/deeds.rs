@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bt2c_p2p::{Credit, Inventory};
+use bt2c_p2p::Inventory;
 use bt2c_proto::{Block, Frame, FrameError, GetBlocks, Message, NewTransaction, PeerId, Transaction};
 use bt2c_security::Offence;
 
@@ -55,8 +55,13 @@ impl Actor {
             }
             Action::MarkSeen { peer, inventory } => self.p2p.mark_seen(inventory, peer).await,
             Action::SetTip(tip) => self.p2p.set_tip(tip),
+            Action::Credit { peer, deed } => self.p2p.credit(peer, deed).await,
             Action::Emit(event) => {
-                self.credit(&event).await;
+                // That costs it preference, and nothing else: a slow line is no fault.
+                if let Event::Stalled { peer, start, end } = &event {
+                    let evidence = format!("blocks {start} to {end} were not answered in time");
+                    self.p2p.report(*peer, Offence::Stall, evidence).await;
+                }
                 self.emit(event);
             }
             Action::Reply { request, result } => {
@@ -121,17 +126,6 @@ impl Actor {
             // The actor is gone: nobody wants the result.
             let _ = done.send(result).await;
         });
-    }
-
-    /// Whoever was the first with something new is remembered for it. Not while the chain is fetched: that is what we asked
-    /// for.
-    async fn credit(&self, event: &Event) {
-        let credit = match event {
-            Event::BlockAdded { from: Some(peer), .. } if self.core.is_synced() => (*peer, Credit::Block),
-            Event::TransactionAdded { from: Some(peer), .. } => (*peer, Credit::Transaction),
-            _ => return,
-        };
-        self.p2p.credit(credit.0, credit.1).await;
     }
 
     fn emit(&self, event: Event) {

@@ -76,6 +76,7 @@ impl Actor {
             height: hello.block_height,
             hash: hello.last_block_hash,
             genesis: hello.genesis_hash,
+            standing: peer.standing(),
             requests_per_minute: hello.limits.map(|limits| limits.requests_per_minute),
         };
         self.core.handle_peer_up(self.now(), &facts);

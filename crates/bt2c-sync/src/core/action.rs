@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bt2c_p2p::{Inventory, Tip};
 use bt2c_proto::{Block, BlockHash, CloseCode, GetBlocks, Height, PeerId, Transaction, TxHash};
+use bt2c_security::Deed;
 use bytes::Bytes;
 
 use crate::{
@@ -48,6 +49,13 @@ pub enum Action {
         peer: PeerId,
         /// What it did.
         blame: Blame,
+    },
+    /// A peer did something useful.
+    Credit {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        deed: Deed,
     },
     /// Check blocks with [`check_block`](crate::check_block); answer with [`Core::handle_checked`](crate::Core::handle_checked).
     CheckBlocks {

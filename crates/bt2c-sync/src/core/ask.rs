@@ -1,6 +1,6 @@
 //! What to ask of whom, when, and for how long to wait.
 
-use std::collections::VecDeque;
+use std::{cmp::Reverse, collections::VecDeque};
 
 use bt2c_proto::{
     CloseCode, Defence, GetBlocks, Height, PeerId, Time,
@@ -24,11 +24,11 @@ impl Core {
         let leader = self.leader();
         let free =
             |state: &PeerState| state.request.is_none() && !state.ignored && state.pace.ready_at() <= now;
-        let mut order: Vec<(bool, u32, PeerId)> = self
+        let mut order: Vec<(bool, u32, Reverse<i32>, PeerId)> = self
             .peers
             .iter()
             .filter(|(_, state)| free(state))
-            .map(|(peer, state)| (Some(*peer) != leader, state.demerits, *peer))
+            .map(|(peer, state)| (Some(*peer) != leader, state.demerits, Reverse(state.standing), *peer))
             .collect();
         order.sort_unstable();
         let mut wanted = None;
@@ -36,7 +36,8 @@ impl Core {
             let Some((purpose, start, end)) = self.question_for(now, &peer, &mut wanted) else { continue };
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             state.pace.take(now);
-            state.request = Some(Request { purpose, start, end, sent: now, late: false });
+            state.request =
+                Some(Request { purpose, start, end, sent: now, throttled_until: None, late: false });
             let range = GetBlocks { start_height: Height::new(start), end_height: Height::new(end) };
             self.actions.push_back(Action::Request { peer, range });
         }
@@ -131,7 +132,7 @@ impl Core {
         let mut dead = Vec::new();
         for (peer, state) in &mut self.peers {
             let Some(request) = &mut state.request else { continue };
-            let waited = now.since(request.sent);
+            let waited = now.since(request.since());
             if waited >= self.config.close_timeout && !state.ignored {
                 dead.push(*peer);
             } else if waited >= self.config.request_timeout && !request.late {
@@ -156,8 +157,8 @@ impl Core {
             .filter(|state| !state.ignored)
             .filter_map(|state| match &state.request {
                 Some(_) if !self.config.defences.has(Defence::StallTimeout) => None,
-                Some(request) if request.late => Some(request.sent + self.config.close_timeout),
-                Some(request) => Some(request.sent + self.config.request_timeout),
+                Some(request) if request.late => Some(request.since() + self.config.close_timeout),
+                Some(request) => Some(request.since() + self.config.request_timeout),
                 None if busy || state.genesis == GenesisState::Unasked => {
                     // What was due at the last input was done then, if there was anything to do.
                     Some(state.pace.ready_at().max(state.muted_until)).filter(|at| *at > self.now)

@@ -57,7 +57,7 @@ impl Core {
                 highest_far = highest_far.max(claim.height);
                 probing |= !state.is_late();
             } else {
-                shown.push((*peer, claim.height, state.is_late(), state.demerits));
+                shown.push((*peer, claim.height, state.is_late(), state.demerits, state.standing));
             }
         }
         let top = shown.iter().map(|(_, height, ..)| *height).max().unwrap_or(0);
@@ -65,7 +65,9 @@ impl Core {
         shown.retain(|(_, height, ..)| *height >= class);
         let best = shown
             .iter()
-            .min_by_key(|(peer, height, late, demerits)| (*late, *demerits, Reverse(*height), *peer))
+            .min_by_key(|(peer, height, late, demerits, standing)| {
+                (*late, *demerits, Reverse(*height), Reverse(*standing), *peer)
+            })
             .map(|(peer, ..)| *peer);
         match (&mut self.pursuit, best) {
             (None, Some(leader)) => {
@@ -75,7 +77,7 @@ impl Core {
             }
             (None, None) => {}
             (Some(pursuit), Some(best)) => {
-                let stays = shown.iter().any(|(peer, _, late, _)| *peer == pursuit.leader && !late);
+                let stays = shown.iter().any(|(peer, _, late, ..)| *peer == pursuit.leader && !late);
                 if !stays && pursuit.leader != best {
                     pursuit.follow(best);
                     if matches!(pursuit.stage, Stage::Forking(_)) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bt2c_proto::{Block, CloseCode, Defence, Height, PeerId, Time};
+use bt2c_security::Deed;
 
 use super::{
     Action, Blame, Checking, Core, GenesisState, PeerState, Purpose,
@@ -33,6 +34,7 @@ impl Core {
             self.counters.late_answers += 1;
         } else {
             state.speed_up();
+            state.unthanked = request.purpose == Purpose::Range && !blocks.is_empty();
         }
         if !answers(&request, &blocks) {
             let (start, end) = (Height::new(request.start), Height::new(request.end));
@@ -160,6 +162,12 @@ impl Core {
         results: Vec<Result<CheckedBlock, InvalidBlock>>,
     ) {
         let Some(Checking { from, .. }) = self.checking.remove(&job) else { return };
+        if results.iter().all(Result::is_ok)
+            && let Some(state) = self.peers.get_mut(&from)
+            && std::mem::take(&mut state.unthanked)
+        {
+            self.actions.push_back(Action::Credit { peer: from, deed: Deed::Answer });
+        }
         for result in results {
             match result {
                 Ok(block) => {

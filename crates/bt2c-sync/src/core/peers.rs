@@ -18,6 +18,8 @@ pub struct PeerFacts {
     pub genesis: Option<BlockHash>,
     /// Requests a minute that it serves, if it said.
     pub requests_per_minute: Option<u64>,
+    /// What experience said of it when it connected, −100 to 100: of peers that would do equally well, the better is asked.
+    pub standing: i32,
 }
 
 /// The smallest answer that a slow peer is asked for, in bytes.
@@ -34,6 +36,9 @@ pub(super) struct PeerState {
     pub(super) request: Option<Request>,
     /// Answers that were late, short or missing. Not offences: they only decide who is asked first.
     pub(super) demerits: u32,
+    pub(super) standing: i32,
+    /// It answered in time and was not thanked yet, for what it sent is not checked.
+    pub(super) unthanked: bool,
     /// Its branch holds a block that is too early until then.
     pub(super) muted_until: Time,
     /// Its branch leaves ours too deep, or it is being closed: nothing is asked of it.
@@ -75,6 +80,8 @@ pub(super) struct Request {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) sent: Time,
+    /// It said that it is asked too much, and will answer no sooner.
+    pub(super) throttled_until: Option<Time>,
     /// Its time is over and its range is asked of others; the answer is still awaited.
     pub(super) late: bool,
 }
@@ -89,6 +96,13 @@ pub(super) enum Purpose {
     Fork,
     /// Blocks to store.
     Range,
+}
+
+impl Request {
+    /// From when on the answer is waited for.
+    pub(super) fn since(&self) -> Time {
+        self.throttled_until.map_or(self.sent, |until| until.max(self.sent))
+    }
 }
 
 impl PeerState {
@@ -109,6 +123,8 @@ impl PeerState {
             pace: Pace::for_limit(facts.requests_per_minute.unwrap_or(default_rate)),
             request: None,
             demerits: 0,
+            standing: facts.standing,
+            unthanked: false,
             muted_until: Time::default(),
             ignored: false,
             diverged: false,

@@ -7,8 +7,11 @@ use std::{
 
 use bt2c_p2p::Inventory;
 use bt2c_proto::{Block, BlockHash, PeerId, Time, Transaction, TxHash};
+use bt2c_security::Deed;
 
-use super::{Action, Blame, Core, RequestId, Source, SubmitError, TransactionVerdict, orphans::Orphan};
+use super::{
+    Action, Blame, BlockVerdict, Core, RequestId, Source, SubmitError, TransactionVerdict, orphans::Orphan,
+};
 use crate::{
     chain::{BlockRef, CheckedBlock},
     consensus::{InvalidBlock, Unknown, Verdict},
@@ -76,6 +79,7 @@ impl Pushes {
 impl Core {
     /// A block was pushed or submitted; its message had `size` bytes.
     pub fn handle_new_block(&mut self, now: Time, source: Source, block: Block, size: usize) {
+        self.now = now;
         let place = BlockRef::from(&block.header);
         if let Source::Peer(peer) = source {
             self.actions.push_back(Action::MarkSeen { peer, inventory: Inventory::Block(place.hash) });
@@ -137,6 +141,8 @@ impl Core {
         let Source::Peer(from) = source else { return Err(Unknown::Parent.into()) };
         self.consensus.check_seal(&block.header)?;
         self.orphans.insert(Orphan { block: Arc::new(block), from, size });
+        let evidence = format!("its parent {} is not here", place.parent);
+        self.verdicts.note(self.now, &place, BlockVerdict::Orphan, Some(from), evidence);
         self.shown(source, &place);
         Ok(())
     }
@@ -202,6 +208,15 @@ impl Core {
             for peer in &senders.peers {
                 self.blame_block(*peer, place, reason);
             }
+        }
+        let verdict = match &error {
+            SubmitError::InvalidBlock(_) => Some(BlockVerdict::Invalid).filter(|_| senders.peers.is_empty()),
+            // That is decided already.
+            SubmitError::Block(Unknown::Known) => None,
+            _ => Some(BlockVerdict::Unjudged),
+        };
+        if let Some(verdict) = verdict {
+            self.verdicts.note(self.now, place, verdict, senders.peers.first().copied(), error.to_string());
         }
         self.reply(senders, Err(error));
     }
@@ -295,6 +310,9 @@ impl Core {
         if result.is_ok() {
             let from = senders.peers.first().copied();
             self.emit(Event::TransactionAdded { hash: transaction.hash, from });
+            if let Some(peer) = from {
+                self.actions.push_back(Action::Credit { peer, deed: Deed::Transaction });
+            }
             self.actions.push_back(Action::RelayTransaction(transaction));
         }
         self.reply(&senders, result);

@@ -1,8 +1,9 @@
 //! Handing checked blocks to the store, one batch at a time, and what follows from it.
 
 use bt2c_proto::{PeerId, Time};
+use bt2c_security::Deed;
 
-use super::{Action, Core, SubmitError, pursuit::PieceState, pushes::Senders};
+use super::{Action, BlockVerdict, Core, SubmitError, pursuit::PieceState, pushes::Senders};
 use crate::{
     chain::{BlockRef, CheckedBlock},
     consensus::{Invalid, InvalidBlock, Unknown, Verdict},
@@ -164,19 +165,26 @@ impl Core {
         self.recent.extend_main(imported.applied.iter().map(|block| block.place));
         self.orphans.drop_up_to(self.recent.lowest().height.get());
         if let Some(change) = &imported.reorganisation {
-            self.tell_reorganisation(change, &imported);
+            self.tell_reorganisation(now, change, &imported);
         }
         for block in &imported.applied {
             for hash in &block.transactions {
                 self.pool.remove(hash);
             }
             let from = importing.sender_of(block.place.height.get());
+            let evidence = "all rules hold, and no known branch is better".to_owned();
+            self.verdicts.note(now, &block.place, BlockVerdict::Main, from, evidence);
             let (height, hash) = (block.place.height, block.place.hash);
             self.emit(Event::BlockAdded { height, hash, transactions: block.transactions.len(), from });
         }
         for transaction in imported.reorganisation.into_iter().flat_map(|change| change.returned) {
             // It was checked when it came; if it is too old by now, or pays too little, it is not taken.
             let _ = self.pool.insert(now, transaction.into());
+        }
+        for place in stored.iter().filter(|place| self.recent.main_at(place.height.get()) != Some(place)) {
+            let from = importing.sender_of(place.height.get());
+            let evidence = "all rules hold; the main chain is better".to_owned();
+            self.verdicts.note(now, place, BlockVerdict::Branch, from, evidence);
         }
         if self.tip() != before {
             self.actions.push_back(Action::SetTip(self.tip().tip()));
@@ -199,7 +207,12 @@ impl Core {
         self.recent.insert(place, slot);
     }
 
-    fn tell_reorganisation(&mut self, change: &Reorganisation, imported: &Imported) {
+    fn tell_reorganisation(&mut self, now: Time, change: &Reorganisation, imported: &Imported) {
+        let better =
+            format!("the branch of {} at height {} is better", imported.tip.hash, imported.tip.height);
+        for place in &change.reverted {
+            self.verdicts.note(now, place, BlockVerdict::Reverted, None, better.clone());
+        }
         self.emit(Event::Reorganised {
             old_tip: change.old_tip.tip(),
             new_tip: imported.tip.tip(),
@@ -234,6 +247,13 @@ impl Core {
                     if let Some(state) = self.peers.get_mut(peer) {
                         state.shows(block.place.tip());
                     }
+                }
+                match senders.peers.first() {
+                    // Whoever is first with the block that becomes the tip.
+                    Some(&peer) if self.tip() == block.place => {
+                        self.actions.push_back(Action::Credit { peer, deed: Deed::Block });
+                    }
+                    _ => {}
                 }
                 let (hash, bytes) = (block.place.hash, block.bytes.clone());
                 self.actions.push_back(Action::RelayBlock { hash, bytes });

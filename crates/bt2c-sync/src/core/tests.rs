@@ -4,11 +4,12 @@ mod network;
 use std::time::Duration;
 
 use bt2c_proto::Block;
+use bt2c_security::Deed;
 
 use self::network::{Behaviour, NODE, Network};
 use super::*;
 use crate::{
-    ChainStore,
+    ChainStore, MemoryStore, check_block,
     testing::{GENESIS_TIME, TestConsensus, places},
 };
 
@@ -469,6 +470,7 @@ fn nothing_is_asked_of_a_peer_that_is_closed_or_gone() {
         hash: Some(other),
         genesis: Some(other),
         requests_per_minute: None,
+        standing: 0,
     };
     core.handle_peer_up(now, &facts);
     let actions: Vec<_> = std::iter::from_fn(|| core.poll_action()).collect();
@@ -489,7 +491,10 @@ fn a_wrong_body_does_not_stick_to_a_hash_that_others_confirm() {
     let mut now = Time::from_secs(GENESIS_TIME + 1000);
     let up = |core: &mut Core, now, id| {
         let (height, hash, genesis) = (tip.height, Some(tip.hash), Some(genesis.hash));
-        core.handle_peer_up(now, &PeerFacts { id, height, hash, genesis, requests_per_minute: None });
+        core.handle_peer_up(
+            now,
+            &PeerFacts { id, height, hash, genesis, requests_per_minute: None, standing: 0 },
+        );
     };
     let drain = |core: &mut Core| -> Vec<Action> { std::iter::from_fn(|| core.poll_action()).collect() };
     let asked = |actions: &[Action], wanted: PeerId| {
@@ -514,4 +519,138 @@ fn a_wrong_body_does_not_stick_to_a_hash_that_others_confirm() {
     let results = wrong.iter().map(|block| crate::check_block(&test, block)).collect();
     core.handle_checked(now, job, results);
     assert!(asked(&drain(&mut core), honest), "the right bodies are asked for");
+}
+
+/// A core that knows of two peers with the same three blocks, and what it asked of whom first.
+fn core_with_two(standings: [i32; 2]) -> (TestConsensus, Core, Vec<Block>, Time, Vec<PeerId>) {
+    let test = TestConsensus::new();
+    let genesis = test.genesis_ref();
+    let mut core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [genesis]);
+    let row = test.row(&genesis, 3, 0);
+    let tip = *places(&row).last().expect("three blocks");
+    let now = Time::from_secs(GENESIS_TIME + 1000);
+    for (n, standing) in (1..).zip(standings) {
+        let facts = PeerFacts {
+            id: PeerId::from_bytes([n; 32]),
+            height: tip.height,
+            hash: Some(tip.hash),
+            genesis: Some(genesis.hash),
+            requests_per_minute: None,
+            standing,
+        };
+        core.handle_peer_up(now, &facts);
+    }
+    let asked = asked_of(&mut core);
+    (test, core, row, now, asked)
+}
+
+fn asked_of(core: &mut Core) -> Vec<PeerId> {
+    let asked = std::iter::from_fn(|| core.poll_action()).filter_map(|action| match action {
+        Action::Request { peer, .. } => Some(peer),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_peer_that_says_it_is_throttled_is_waited_for_once_and_no_longer_than_a_minute() {
+    let (first, second) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    let (_, mut core, row, now, asked) = core_with_two([0, 0]);
+    assert_eq!(asked, [first]);
+    let later = |secs| now + Duration::from_secs(secs);
+    core.handle_throttled(later(1), &first, Duration::from_secs(30));
+    core.handle_throttled(later(2), &first, Duration::from_secs(3_000_000));
+    core.handle_timeout(later(40));
+    assert_eq!(asked_of(&mut core), [], "it is waited for until 31 s, and its time-out from there");
+    core.handle_timeout(later(41));
+    assert_eq!(asked_of(&mut core), [second], "then another is asked");
+    core.handle_blocks(later(42), second, row, 3000);
+    assert!(core.counters().late_answers == 0);
+
+    let (_, mut core, _, now, _) = core_with_two([0, 0]);
+    core.handle_throttled(now, &first, Duration::MAX);
+    core.handle_timeout(now + Duration::from_secs(70));
+    assert_eq!(asked_of(&mut core), [second], "nobody is waited for longer than a minute");
+}
+
+#[test]
+fn of_peers_that_would_do_the_better_standing_is_asked_first() {
+    let (first, second) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    let asked = |standings| {
+        // Who leads is asked first; what it does not answer is asked of the best of the others.
+        let (_, mut core, _, now, asked) = core_with_two(standings);
+        let third = PeerId::from_bytes([3; 32]);
+        let tip = core.claims().next().expect("two claims");
+        let genesis = Some(core.tip().hash);
+        let facts = PeerFacts {
+            id: third,
+            height: tip.1,
+            hash: tip.2,
+            genesis,
+            requests_per_minute: None,
+            standing: 5,
+        };
+        core.handle_peer_up(now, &facts);
+        core.handle_timeout(now + Duration::from_secs(10));
+        (asked, asked_of(&mut core))
+    };
+    assert_eq!(asked([0, 0]), (vec![first], vec![PeerId::from_bytes([3; 32])]));
+    assert_eq!(asked([0, 9]), (vec![first], vec![second]));
+}
+
+#[test]
+fn whoever_answers_in_time_and_whoever_is_first_with_a_new_tip_is_credited() {
+    let mut network = Network::new(2);
+    network.grow(1, 30, 0);
+    network.connect_all();
+    network.run(Duration::from_secs(60));
+    network.assert_one_tip();
+    assert!(network.credited.contains(&(1, Deed::Answer)), "{:?}", network.credited);
+    assert!(!network.credited.iter().any(|(_, deed)| *deed == Deed::Block), "{:?}", network.credited);
+
+    let test = TestConsensus::new();
+    let mut core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [test.genesis_ref()]);
+    let [block] = &test.row(&test.genesis_ref(), 1, 0)[..] else { panic!("one block") };
+    let (now, peer) = (Time::from_secs(GENESIS_TIME + 1000), PeerId::from_bytes([1; 32]));
+    core.handle_new_block(now, Source::Peer(peer), block.clone(), 700);
+    let store = MemoryStore::new(test.genesis_block());
+    let mut credited = Vec::new();
+    while let Some(action) = core.poll_action() {
+        match action {
+            Action::CheckBlocks { job, blocks } => {
+                let results = blocks.iter().map(|block| check_block(&test, block)).collect();
+                core.handle_checked(now, job, results);
+            }
+            Action::Import(batch) => core.handle_imported(now, crate::import(&store, &test, &batch)),
+            Action::Credit { peer, deed } => credited.push((peer, deed)),
+            _ => {}
+        }
+    }
+    assert_eq!(credited, [(peer, Deed::Block)]);
+    let [decision] = &core.decisions_about(&block.hash())[..] else { panic!("one decision") };
+    assert_eq!((decision.verdict, decision.from), (BlockVerdict::Main, Some(peer)));
+}
+
+#[test]
+fn why_a_block_was_refused_is_remembered_with_its_sender() {
+    let (test, mut core, row, now, _) = core_with_two([0, 0]);
+    let peer = PeerId::from_bytes([1; 32]);
+    let mut wrong = row[0].clone();
+    wrong.transactions.push(test.transaction(1, GENESIS_TIME, 1));
+    core.handle_new_block(now, Source::Peer(peer), wrong, 700);
+    core.handle_new_block(now, Source::Peer(peer), row[2].clone(), 700);
+    while let Some(action) = core.poll_action() {
+        if let Action::CheckBlocks { job, blocks } = action {
+            core.handle_checked(now, job, blocks.iter().map(|block| check_block(&test, block)).collect());
+        }
+    }
+    let verdict = |block: &Block| {
+        let decisions = core.decisions_about(&block.hash());
+        assert!(decisions.iter().all(|decision| !decision.evidence.is_empty() && decision.at == now));
+        decisions.first().map(|decision| (decision.verdict, decision.from))
+    };
+    assert_eq!(verdict(&row[0]), Some((BlockVerdict::Invalid, Some(peer))));
+    assert_eq!(verdict(&row[2]), Some((BlockVerdict::Orphan, Some(peer))));
+    assert_eq!(verdict(&row[1]), None);
+    assert_eq!(core.decisions().len(), 2);
 }

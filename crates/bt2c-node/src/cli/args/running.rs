@@ -39,6 +39,15 @@ pub(crate) struct PeersArgs {
     pub(crate) known: bool,
 }
 
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// IP, CIDR, PeerId, or a block's hash or height
+    pub(crate) subject: String,
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+}
+
 /// `ban`
 #[derive(Debug, Args)]
 pub(crate) struct BanArgs {

@@ -35,7 +35,9 @@ impl Actor {
             Request::Report { peer, offence, evidence } => {
                 self.core.handle_judged(now, peer, offence, &evidence)
             }
-            Request::Credit { peer, credit } => self.core.handle_credit(now, &peer, credit),
+            Request::Credit { peer, deed } => self.core.handle_deed(now, peer, deed),
+            Request::Explain { subject, reply } => answer(reply, self.core.explain(now, subject)),
+            Request::Decisions { reply } => answer(reply, self.core.decisions()),
             Request::Peers { reply } => answer(reply, self.peers(now)),
             Request::Known { reply } => answer(reply, self.core.known()),
             Request::Bans { reply } => answer(reply, self.core.parts().0.bans(now)),

@@ -4,7 +4,7 @@ use bt2c_proto::{BlockHash, Height, Hello, Network, NodeId, Text, Version};
 use bt2c_security::{Credentials, fixtures};
 
 use super::*;
-use crate::{manager::dialing::Wanted, reason::HandshakeFailure};
+use crate::{decisions::DecisionKind, manager::dialing::Wanted, reason::HandshakeFailure};
 
 const NOW: Time = Time::from_secs(1_712_352_000);
 const GENESIS: BlockHash = BlockHash::from_bytes([1; 32]);
@@ -547,4 +547,114 @@ fn a_stopping_core_dials_nobody() {
     lab.core.handle_closed(NOW, first, CloseReason::Local(CloseCode::Shutdown), None);
     lab.core.handle_timeout(NOW + Duration::from_secs(600));
     assert_eq!(dials(lab.actions()), None);
+}
+
+/// A node with three inbound slots, all taken a minute ago by peers 2, 3 and 4.
+fn full_lab() -> Lab {
+    let mut lab = Lab::new(|config| {
+        config.max_connections = 3;
+        config.discovery.outbound_wanted = 0;
+    });
+    for node in 2..5 {
+        let connection = lab.accept(node);
+        assert!(admits(&lab.greet(connection, node), connection));
+    }
+    lab.now = NOW + Duration::from_secs(60);
+    lab
+}
+
+#[test]
+fn a_newcomer_gets_the_place_of_whom_experience_speaks_against() {
+    let mut lab = full_lab();
+    let remote = SocketAddr::from(([8, 8, 5, 1], 50_000));
+    assert_eq!(lab.core.handle_accept(lab.now, remote), Err(CloseCode::Full), "of few strangers nobody goes");
+    let bad = lab.open_of(3).unwrap();
+    lab.core.handle_report(lab.now, bad, Offence::Protocol, "a frame of length 0");
+    lab.actions();
+    let newcomer = lab.accept(5);
+    let actions = lab.greet(newcomer, 5);
+    let pruned = |action: &Action| matches!(action, Action::Close { connection, code: CloseCode::Pruned } if *connection == bad);
+    assert!(actions.iter().any(pruned), "{actions:?}");
+    assert!(admits(&actions, newcomer));
+    let (peer, now) = (lab.peer(3), lab.now);
+    let explained = lab.core.explain(now, peer.into());
+    assert_eq!(explained.decisions[0].kind, DecisionKind::Evicted);
+    assert!(explained.decisions[0].evidence.contains("a standing of -25"), "{explained:?}");
+}
+
+#[test]
+fn deeds_raise_a_standing_that_discovery_and_the_next_connection_hear_of() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    let peer = lab.peer(2);
+    lab.core.handle_deed(NOW, peer, Deed::Block);
+    assert_eq!(lab.core.score(NOW, &peer), 10);
+    assert_eq!(lab.core.view.standings[&peer], 10);
+    lab.core.handle_closed(NOW, connection, CloseReason::Ended, None);
+    let again = lab.accept(2);
+    let standing = lab.greet(again, 2).into_iter().find_map(|action| match action {
+        Action::Admit { standing, .. } => Some(standing),
+        _ => None,
+    });
+    assert_eq!(standing, Some(13), "its own and a quarter for its group");
+}
+
+#[test]
+fn everything_decided_about_someone_is_explained_with_rule_evidence_and_end() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    for block in 1..=5 {
+        lab.core.handle_report(NOW, connection, Offence::Protocol, &format!("message {block}"));
+    }
+    lab.core.handle_closed(NOW, connection, CloseReason::Local(CloseCode::Banned), None);
+    let remote = SocketAddr::from(([8, 8, 2, 1], 50_001));
+    assert_eq!(lab.core.handle_accept(NOW, remote), Err(CloseCode::Banned));
+    for subject in [Subject::of_ip(remote.ip()), lab.peer(2).into()] {
+        let told = lab.core.explain(NOW, subject);
+        assert_eq!((told.bans.len(), told.connected, told.allowed), (1, false, false));
+        assert_eq!(told.bans[0].evidence, "message 5");
+        let kinds: Vec<_> = told.decisions.iter().map(|decision| decision.kind).collect();
+        for kind in [DecisionKind::Charged, DecisionKind::Banned, DecisionKind::Closed] {
+            assert!(kinds.contains(&kind), "{subject}: {kinds:?}");
+        }
+        let charged = told.decisions.iter().find(|decision| decision.kind == DecisionKind::Charged).unwrap();
+        assert_eq!((charged.times, &*charged.rule, &*charged.evidence), (5, "protocol", "message 5"));
+        let banned = told.decisions.iter().find(|decision| decision.kind == DecisionKind::Banned).unwrap();
+        assert_eq!(banned.until, Some(told.bans[0].until));
+    }
+    assert!(lab.core.explain(NOW, "8.8.3.1".parse().unwrap()).decisions.is_empty());
+    lab.core.unban(NOW, &Subject::of_ip(remote.ip()));
+    let lifted = &lab.core.explain(NOW, Subject::of_ip(remote.ip())).decisions;
+    assert!(
+        lifted.iter().any(|decision| decision.kind == DecisionKind::Unbanned && decision.rule == "lifted")
+    );
+    let reasoned = |decision: &crate::Decision| !decision.rule.is_empty() && !decision.evidence.is_empty();
+    assert!(lab.core.decisions().iter().all(reasoned), "{:#?}", lab.core.decisions());
+}
+
+#[test]
+fn a_peer_is_asked_for_addresses_no_faster_than_it_says() {
+    for (told, most) in [(Some(1), 0), (Some(2), 7), (Some(100), 100), (None, 100)] {
+        let mut lab = Lab::new(|_| {});
+        let connection = lab.dial(2);
+        let mut hello = lab.hello(2);
+        hello.limits = told.map(|requests_per_minute| bt2c_proto::Limits {
+            requests_per_minute,
+            ..bt2c_security::SecurityConfig::default().told_limits()
+        });
+        lab.core.handle_hello(NOW, connection, hello);
+        let mut asked = Vec::new();
+        for second in 0..600 {
+            let now = NOW + Duration::from_secs(second);
+            lab.core.handle_timeout(now);
+            let asks = |action: &Action| matches!(action, Action::Send { message: Message::GetPeers(_), .. });
+            asked.extend(lab.actions().iter().filter(|action| asks(action)).map(|_| now));
+        }
+        assert!(asked.len() <= most, "{told:?}: {}", asked.len());
+        assert_eq!(asked.is_empty(), most == 0, "{told:?}");
+        let every = Duration::from_millis(180_000 / told.unwrap_or(100));
+        assert!(asked.windows(2).all(|pair| pair[1].since(pair[0]) >= every), "{told:?}: {asked:?}");
+    }
 }

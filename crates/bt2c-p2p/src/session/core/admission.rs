@@ -85,6 +85,16 @@ impl SessionCore {
         self.delayed.push_back((until, request, len));
     }
 
+    /// The peer answers a request later. Who asked hears of it, if that is what they registered for.
+    pub(super) fn handle_throttled(&mut self, throttled: Throttled, len: usize) {
+        let asked = throttled.kind.as_str() == MessageKind::GetBlocks.name() && self.unanswered.blocks > 0;
+        self.actions.push_back(if asked {
+            Action::Deliver(Message::Throttled(throttled), len)
+        } else {
+            Action::Dropped(DropCause::Unasked)
+        });
+    }
+
     /// A frame of ours went out.
     pub(crate) fn handle_sent(&mut self, kind: MessageKind) {
         match kind {

@@ -1,10 +1,11 @@
 //! Whether the peer is there: pings, silence, frames that do not end, deadlines.
 
-use std::time::Duration;
+use std::{hash::Hasher, time::Duration};
 
 use bt2c_proto::{CloseCode, Defence, Message, Ping, Time};
+use siphasher::sip::SipHasher24;
 
-use super::{Action, Phase, SessionCore};
+use super::{Action, Phase, SessionConfig, SessionCore};
 use crate::metrics::DropCause;
 
 /// How long a living peer may take to answer a ping: generous for any link on earth, and short enough that a peer which
@@ -24,6 +25,16 @@ pub(super) enum Probe {
     Sent(Time),
 }
 
+/// How long after a ping the next one goes out: the interval or up to a quarter less, so that nobody can tell when, and
+/// answer before they were asked to seem near.
+pub(super) fn ping_gap(config: &SessionConfig, secret: u64, number: u64) -> Duration {
+    let interval = config.ping_interval;
+    let millis = u64::try_from(interval.as_millis() / 4).unwrap_or(u64::MAX).max(1);
+    let mut hasher = SipHasher24::new_with_keys(secret, number);
+    hasher.write_u64(number);
+    (interval - Duration::from_millis(hasher.finish() % millis)).max(config.ping_spacing.min(interval))
+}
+
 impl SessionCore {
     pub(super) fn answer_ping(&mut self, now: Time, ping: Ping) {
         if self.quota.ping(now) {
@@ -38,9 +49,14 @@ impl SessionCore {
         match self.ping_out {
             Some((sent, timestamp)) if timestamp == pong.timestamp => {
                 self.ping_out = None;
-                self.actions.push_back(Action::Rtt(now.since(sent)));
+                if !self.guesses_pings {
+                    self.actions.push_back(Action::Rtt(now.since(sent)));
+                }
             }
-            _ => self.actions.push_back(Action::Dropped(DropCause::Unasked)),
+            _ => {
+                self.guesses_pings = true;
+                self.actions.push_back(Action::Dropped(DropCause::Unasked));
+            }
         }
     }
 
@@ -83,11 +99,10 @@ impl SessionCore {
         Some(started + self.config.frame_timeout + Duration::from_secs(len as u64 / MIN_FRAME_RATE))
     }
 
-    /// When the next ping is due: at the interval, or as soon as the peer's limit allows if a probe is wanted.
+    /// When the next ping is due: after its gap, or as soon as the peer's limit allows if a probe is wanted.
     fn ping_due(&self) -> Time {
-        let interval = self.config.ping_interval;
-        self.last_ping
-            + if self.probe == Probe::Wanted { self.config.ping_spacing.min(interval) } else { interval }
+        let probing = self.probe == Probe::Wanted;
+        self.last_ping + if probing { self.config.ping_spacing.min(self.ping_gap) } else { self.ping_gap }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Time) {
@@ -128,6 +143,8 @@ impl SessionCore {
         }
         let timestamp = now.as_secs();
         self.last_ping = now;
+        self.pings += 1;
+        self.ping_gap = ping_gap(&self.config, self.ping_secret, self.pings);
         self.ping_out = Some((now, timestamp));
         if self.probe == Probe::Wanted {
             self.probe = Probe::Sent(now + SIGN_OF_LIFE);

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use bt2c_proto::{
-    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, Ping,
+    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, Ping, Throttled,
     limits::HELLO_FRAME_LIMIT,
 };
 use bt2c_security::{SecurityConfig, SecurityManager};
@@ -20,10 +20,11 @@ fn core(config: &P2PConfig, direction: Direction) -> SessionCore {
     let peer_id = PeerId::from_spki_der(direction.name().as_bytes());
     let local = Local::new(config, peer_id, NodeId::derived_from(&peer_id), &[]);
     let ip = IpAddr::from([192, 0, 2, 1]);
-    let quota = SecurityManager::new(config.security.clone()).session_quota(START, ip, None);
+    let incoming = SecurityManager::new(config.security.clone()).session_quota(START, ip, None);
+    let consent = Consent { peer: peer_id, incoming, ping_secret: 7 };
     let deadline = START + config.connection_timeout;
     let remote = SocketAddr::new(ip, 8336);
-    SessionCore::new(START, SessionConfig::new(config), Arc::new(local), direction, remote, quota, deadline)
+    SessionCore::new(START, SessionConfig::new(config), Arc::new(local), direction, remote, consent, deadline)
 }
 
 /// Two cores back to back; hellos are always accepted, everything that is not sent to the other side is kept.
@@ -254,6 +255,59 @@ fn excess_pings_are_dropped_and_cost_nothing() {
     }
     assert_eq!(pair.dropped(DropCause::PingLimit), 9);
     assert!(pair.closed(1).is_none());
+}
+
+fn rtts(pair: &Pair, side: usize) -> usize {
+    pair.log.iter().filter(|(at, action)| *at == side && matches!(action, Action::Rtt(_))).count()
+}
+
+#[test]
+fn pings_go_out_within_the_interval_and_not_like_clockwork() {
+    let mut pair = Pair::new(&config());
+    let mut gaps = std::collections::BTreeSet::new();
+    let mut last = pair.sides[1].last_ping;
+    for _ in 0..2000 {
+        pair.run_until(pair.now + Duration::from_secs(1));
+        let ping = pair.sides[1].last_ping;
+        if ping != last {
+            gaps.insert(ping.since(last));
+            last = ping;
+        }
+    }
+    let (least, most) = (*gaps.first().unwrap(), *gaps.last().unwrap());
+    assert!(
+        least >= Duration::from_millis(22_500) && most <= Duration::from_secs(30),
+        "{least:?} to {most:?}"
+    );
+    assert!(gaps.len() > 40, "{} different gaps", gaps.len());
+    assert!(rtts(&pair, 1) > 60);
+}
+
+#[test]
+fn the_round_trips_of_a_peer_that_sent_a_pong_unasked_count_no_more() {
+    let mut pair = Pair::new(&config());
+    pair.run_until(START + Duration::from_secs(60));
+    let before = rtts(&pair, 1);
+    assert!(before > 0);
+    pair.send(&Message::Pong(Ping { timestamp: (START + Duration::from_secs(80)).as_secs() }));
+    pair.run_until(START + Duration::from_secs(600));
+    assert_eq!(rtts(&pair, 1), before);
+    assert!(rtts(&pair, 0) > 10, "the other side measures on");
+    assert!(pair.closed(1).is_none(), "and nobody is blamed");
+}
+
+#[test]
+fn throttled_is_passed_on_only_to_who_asked() {
+    let throttled = |kind: &str| {
+        Message::Throttled(Throttled { kind: kind.parse().unwrap(), request_id: None, retry_after_ms: 9 })
+    };
+    let mut pair = Pair::new(&config());
+    pair.send(&throttled("get_blocks"));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (0, 1));
+    pair.sides[1].handle_sent(MessageKind::GetBlocks);
+    pair.send(&throttled("get_peers"));
+    pair.send(&throttled("get_blocks"));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (1, 2));
 }
 
 #[test]

@@ -137,6 +137,7 @@ impl World {
                 hash: Some(self.any_block(block).hash()),
                 genesis: names_genesis.then(|| self.test.genesis_ref().hash),
                 requests_per_minute: Some(u64::from(block) * 20),
+                standing: 0,
             };
             self.core.handle_peer_up(self.now, &facts);
         }
@@ -252,6 +253,7 @@ proptest! {
             hash: Some(goal.hash),
             genesis: Some(world.test.genesis_ref().hash),
             requests_per_minute: None,
+            standing: 0,
         };
         world.up.insert(9);
         world.core.handle_peer_up(world.now, &facts);

@@ -7,6 +7,7 @@ use std::{
 
 use bt2c_p2p::Inventory;
 use bt2c_proto::{Block, BlockHeader, GetBlocks, Transaction};
+use bt2c_security::Deed;
 
 use super::*;
 use crate::{
@@ -73,6 +74,7 @@ pub(super) struct Network {
     pub(super) now: Time,
     pub(super) nodes: Vec<Node>,
     pub(super) blamed: BTreeSet<usize>,
+    pub(super) credited: Vec<(usize, Deed)>,
     pub(super) closed: Vec<(usize, CloseCode)>,
     /// What was asked of each peer first.
     pub(super) first_questions: Vec<(u64, u64)>,
@@ -114,6 +116,7 @@ impl Network {
             now: Time::from_secs(GENESIS_TIME + 80_000),
             nodes,
             blamed: BTreeSet::new(),
+            credited: Vec::new(),
             closed: Vec::new(),
             first_questions: Vec::new(),
             pushes: 0,
@@ -190,6 +193,7 @@ impl Network {
             },
             genesis: Some(self.test.genesis().hash()).filter(|_| !base),
             requests_per_minute: *limit,
+            standing: 0,
         }
     }
 
@@ -359,6 +363,7 @@ impl Network {
                 self.closed.push((index(peer), code));
                 self.unlink(at, index(peer));
             }
+            Action::Credit { peer, deed } => self.credited.push((index(peer), deed)),
             Action::Blame { peer, blame: _ } => {
                 self.blamed.insert(index(peer));
                 self.unlink(at, index(peer));
