@@ -56,9 +56,18 @@ impl Attacker {
     pub async fn try_tls(from: IpAddr, to: SocketAddr, shown: &Shown) -> Result<Self, SocketAddr> {
         let stream = dial(from, to).await;
         let addr = stream.local_addr().expect("it is connected");
+        in_time("TLS ends", Self::over(stream, shown)).await.map_err(|_| addr)
+    }
+
+    /// Shows that in TLS on a connection that there is; waits as long as the node does.
+    ///
+    /// # Errors
+    /// TLS failed on this side already.
+    pub async fn over(stream: TcpStream, shown: &Shown) -> io::Result<Self> {
+        let (addr, label) = (stream.local_addr()?, shown.label.clone());
         let connector = TlsConnector::from(shown.client_config());
-        let stream = in_time("TLS ends", connector.connect(bt2c_security::server_name(), stream)).await;
-        stream.map(|stream| Self { stream, addr, label: shown.label.clone() }).map_err(|_| addr)
+        let stream = connector.connect(bt2c_security::server_name(), stream).await?;
+        Ok(Self { stream, addr, label })
     }
 
     /// A good hello of a peer that knows extensions.
@@ -78,6 +87,12 @@ impl Attacker {
         self.send("hello", hello).await;
         let (kind, _) = in_time("the hello is answered", self.read()).await.expect("it is answered");
         assert_eq!(kind, "hello");
+    }
+
+    /// Says this hello; whether one came back.
+    pub async fn try_greet(&mut self, hello: Value) -> bool {
+        self.send("hello", hello).await;
+        self.read().await.is_some_and(|(kind, _)| kind == "hello")
     }
 
     /// Sends a message.
@@ -120,6 +135,18 @@ impl Attacker {
         self.stream.read_exact(&mut body).await.ok()?;
         let mut message: Value = serde_json::from_slice(&body).ok()?;
         Some((message["type"].as_str()?.to_owned(), message["data"].take()))
+    }
+
+    /// Says in TLS and in TCP that nothing more will come from here.
+    pub async fn half_close(&mut self) {
+        // That the node has closed already shows in what is read.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Reads until the node ends the connection, however long that takes, and keeps nothing.
+    pub async fn drain(&mut self) {
+        let mut buffer = vec![0; 64 * 1024];
+        while self.stream.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
     }
 
     /// Everything that comes until the end.

@@ -75,6 +75,19 @@ impl Shown {
         self
     }
 
+    /// The first bytes that such a peer sends.
+    ///
+    /// # Panics
+    /// TLS cannot be set up, which it always can.
+    pub fn client_hello(&self) -> Vec<u8> {
+        let mut connection =
+            rustls::ClientConnection::new(self.client_config(), bt2c_security::server_name())
+                .expect("the configuration is good");
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).expect("a vector takes it");
+        bytes
+    }
+
     fn certificate(der: Vec<u8>, key: Arc<dyn SigningKey>) -> Self {
         let certificate = CertifiedKey::new(vec![CertificateDer::from(der)], key);
         Self { certificate: Some(Arc::new(certificate)), ..Self::nothing() }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{layers, vectors};
+use crate::{layers, siege, vectors};
 
 /// Which steps to run.
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,8 @@ enum Step {
     Simulate,
     /// The Python peer against a real node.
     Interop,
+    /// A minute of 200 hostile connections against a real node.
+    Siege,
     /// Licences, bans and sources of dependencies.
     Deny,
 }
@@ -86,6 +88,7 @@ impl Workshop {
             Step::Vectors => vectors::run(&self.root, false),
             Step::Simulate => self.simulate(),
             Step::Interop => self.interop(),
+            Step::Siege => siege::run(&self.root, &siege::Args::default()),
             Step::Deny => self.deny(),
         }
     }
@@ -124,16 +127,26 @@ impl Workshop {
     }
 
     fn cargo(&self, args: &[&str]) -> Result<()> {
-        let mut command = self.command(cargo());
-        command.args(args);
-        succeed(command)
+        run_cargo(&self.root, args)
     }
 
     fn command(&self, program: impl Into<OsString>) -> Command {
-        let mut command = Command::new(program.into());
-        command.current_dir(&self.root);
-        command
+        command(&self.root, program)
     }
+}
+
+/// Runs cargo in the workspace.
+pub(crate) fn run_cargo(root: &Path, args: &[&str]) -> Result<()> {
+    let mut command = command(root, cargo());
+    command.args(args);
+    succeed(command)
+}
+
+/// A command that runs in the workspace.
+pub(crate) fn command(root: &Path, program: impl Into<OsString>) -> Command {
+    let mut command = Command::new(program.into());
+    command.current_dir(root);
+    command
 }
 
 /// The script of a page that it says we run.
@@ -147,7 +160,8 @@ fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn succeed(mut command: Command) -> Result<()> {
+/// Runs a command to its end, which must be a good one.
+pub(crate) fn succeed(mut command: Command) -> Result<()> {
     let line = format!("{command:?}").replace('"', "");
     let status = command.status().with_context(|| format!("cannot run {line}"))?;
     if !status.success() {

@@ -4,6 +4,7 @@
 
 pub mod ci;
 pub mod layers;
+pub mod siege;
 pub mod simulate;
 pub mod vectors;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Ci(ci::Args),
     /// Proves that dependencies only point down, and that pure crates and cores touch no runtime, clock or randomness.
     Layers,
+    /// Hundreds of hostile connections against one real node, measured: see CONTRIBUTING.md.
+    Siege(siege::Args),
     /// Runs networks of the real node on virtual time.
     Simulate(Box<simulate::Args>),
     /// Checks docs/protocol.md and the code against the golden vectors.
@@ -47,6 +50,7 @@ impl Xtask {
         match self.command {
             Command::Ci(args) => ci::run(root, &args),
             Command::Simulate(args) => simulate::run(&args),
+            Command::Siege(args) => siege::run(root, &args),
             Command::Layers => layers::run(root),
             Command::Vectors { bless } => vectors::run(root, bless),
         }

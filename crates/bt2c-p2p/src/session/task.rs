@@ -120,6 +120,8 @@ impl Session {
                     if let Some(kind) = self.core.handle_body(now, &body) {
                         self.shared.metrics.count_received(kind);
                     }
+                    // What is buffered is handled without waiting for anything: a flood would keep this thread for itself.
+                    tokio::task::coop::consume_budget().await;
                 }
                 Ok(None) => {
                     self.core.handle_partial(now, partial_len(&self.buffer), fresh);

@@ -202,3 +202,24 @@ async fn an_offence_reported_from_above_bans_with_its_evidence() {
     let ban = node.handle.is_banned(ip(200)).await.unwrap();
     assert_eq!((ban.reason.as_str(), ban.evidence.as_str()), ("invalid_block", "block 7: wrong proposer"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_pauses_takes_turns_with_everybody_else() {
+    const PINGS: u64 = 3000;
+    let world = World::new(0);
+    let node = world.node(1).await;
+    let mut flooder = RawPeer::dial(&world.net, ip(66), &credentials(3), node.addr).await;
+    flooder.greet(true).await;
+    for _ in 0..PINGS {
+        flooder.send("ping", json!({"timestamp": 1})).await;
+    }
+    // All but the first come too soon after one that was answered.
+    let handled = || node.handle.metrics().dropped_for(DropCause::PingLimit);
+    let mut most_in_a_turn = 0;
+    while handled() + 1 < PINGS {
+        let before = handled();
+        tokio::task::yield_now().await;
+        most_in_a_turn = most_in_a_turn.max(handled() - before);
+    }
+    assert!((1..=128).contains(&most_in_a_turn), "{most_in_a_turn} messages while everybody else waits");
+}
