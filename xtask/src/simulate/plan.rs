@@ -70,6 +70,8 @@ pub struct HostPlan {
     pub seeds: Vec<usize>,
     /// Whether its disk holds the chain that the plan asks for.
     pub has_chain: bool,
+    /// Its own settings: keys of the configuration and their values.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl HostPlan {
@@ -89,6 +91,7 @@ impl HostPlan {
             // As many as a network of that size would have: each has room for some ninety.
             seeds: (0..=number / 50).collect(),
             has_chain: false,
+            settings: Vec::new(),
         }
     }
 

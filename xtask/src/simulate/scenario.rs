@@ -111,6 +111,7 @@ pub fn play_plan(judge: Judge, setup: Setup, plan: Plan) -> Result<Outcome> {
         world.run().await?;
         let mut expectations = judge(&world).await?;
         expectations.push(world.expect_starts());
+        expectations.push(world.expect_reasons().await);
         let count = panics() - before;
         expectations.push(Expectation::new("nothing panics", count == 0, format!("{count} panics")));
         Ok(world.finish(expectations).await)

@@ -1,5 +1,6 @@
 //! The scenarios.
 
+mod any_limits;
 mod attacks;
 mod faults;
 mod honest;
@@ -19,6 +20,7 @@ pub static SCENARIOS: &[Scenario] = &[
     honest::SLOW_LINKS,
     honest::LONG_SYNC,
     honest::HONEST_SOAK,
+    any_limits::SCENARIO,
     faults::CHURN,
     faults::PARTITION,
     faults::REORG,

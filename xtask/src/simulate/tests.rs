@@ -43,7 +43,7 @@ fn play_small(names: &[&str]) {
 
 #[test]
 fn honest_networks_meet_every_expectation_the_same_way_twice() {
-    play_small(&["smoke", "flash-crowd", "slow-links", "honest-soak"]);
+    play_small(&["smoke", "flash-crowd", "slow-links", "honest-soak", "any-limits"]);
 }
 
 #[test]

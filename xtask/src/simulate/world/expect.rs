@@ -94,6 +94,41 @@ impl World {
         Ok(Expectation::new("transactions are on every node's chain", missing.is_empty(), found))
     }
 
+    /// Expects that whatever an honest node decided has a rule and evidence: each ban that ever was, and each decision about
+    /// peers and blocks that is remembered at the end; and that who is banned can be explained.
+    pub async fn expect_reasons(&self) -> Expectation {
+        let mut without = Vec::new();
+        for (_, host, ban) in &self.record.history().bans {
+            if ban.reason.is_empty() || ban.evidence.is_empty() {
+                without.push(format!("host {host}: the ban of {}", ban.subject));
+            }
+        }
+        let mut count = 0;
+        for (host, node) in self.honest_nodes() {
+            let handle = node.handle();
+            for decision in handle.p2p().decisions().await {
+                count += 1;
+                if decision.rule.is_empty() || decision.evidence.is_empty() || decision.meaning.is_empty() {
+                    without.push(format!("host {host}: {decision:?}"));
+                }
+            }
+            for decision in handle.sync().decisions().await {
+                count += 1;
+                if decision.evidence.is_empty() {
+                    without.push(format!("host {host}: {decision:?}"));
+                }
+            }
+            for ban in handle.p2p().bans().await {
+                let told = handle.p2p().explain(ban.subject).await;
+                if told.is_none_or(|told| !told.bans.contains(&ban)) {
+                    without.push(format!("host {host} cannot explain {}", ban.subject));
+                }
+            }
+        }
+        let found = without.first().map_or_else(|| format!("all {count} have"), Clone::clone);
+        Expectation::new("every decision has a rule and evidence", without.is_empty(), found)
+    }
+
     /// Expects that every node that was to start did.
     pub fn expect_starts(&self) -> Expectation {
         let history = self.record.history();

@@ -137,6 +137,9 @@ impl World {
         let seeds = plan.seeds.iter().filter(|seed| **seed != number);
         config.p2p.discovery.seeds = seeds.map(|seed| self.addr(*seed).into()).collect();
         (self.plan.tune)(number, &mut config);
+        for (key, value) in &plan.settings {
+            config.set(key, value)?;
+        }
         for (key, value) in &self.setup.settings {
             config.set(key, value)?;
         }
