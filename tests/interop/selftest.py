@@ -10,6 +10,7 @@ import json
 import ssl
 import time
 import unittest
+from pathlib import Path
 
 from bt2c_peer import (
     Block, ChainError, Closed, Connection, Genesis, Identity, IdentityError, LocalPeer, Transaction, Validator,
@@ -56,6 +57,16 @@ class Golden(unittest.TestCase):
         self.assertEqual(ripemd160(b"").hex(), "9c1185a5c5e9fc54612808977ee8f548b2258d31")
         self.assertEqual(ripemd160(b"abc").hex(), "8eb208f7e05d987a9b044a8e98c6b087f15a0bfc")
         self.assertEqual(ripemd160(b"1234567890" * 8).hex(), "9b752e45573d4b39f4dbd3323cab82bf63326bfb")
+
+    def test_certificates_of_the_vectors(self) -> None:
+        """Certificates that keep the rules fail on their dates, which are judged last; the others before that."""
+        path = Path(__file__).resolve().parents[2] / "crates/bt2c-proto/vectors/certificates.json"
+        vectors = json.loads(path.read_text())
+        self.assertGreater(len(vectors), 20)
+        for vector in vectors:
+            with self.subTest(vector["name"]), self.assertRaises(IdentityError) as caught:
+                identity.check_certificate(base64.b64decode(vector["certificate"]))
+            self.assertEqual(str(caught.exception) == "outside its validity", "error" not in vector, vector["name"])
 
     def test_address(self) -> None:
         self.assertEqual(identity.address_of(SPKI), "bt2c_3H5aBymHuaGGWSiGqLHzXoCvYdxi")

@@ -8,6 +8,7 @@ mod chain;
 mod change;
 mod client;
 mod config;
+mod conformance;
 mod devnet;
 mod explain;
 mod genesis;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Devnet(args) => return devnet::devnet(args),
+        Command::Conformance(args) => return conformance::conformance(&args),
         Command::Run(args) => run::run(*args),
         Command::Id(args) => identity::id(&args),
         Command::Status(args) => query::status(&args),

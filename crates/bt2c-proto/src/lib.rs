@@ -48,6 +48,8 @@ mod scan;
 mod serde_text;
 mod time;
 mod transaction;
+#[cfg(feature = "vectors")]
+pub mod vectors;
 
 pub use address::{Address, AddressError};
 pub use block::{Block, BlockHeader, HeaderContent};

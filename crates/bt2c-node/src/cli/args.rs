@@ -1,5 +1,6 @@
 //! The command line as clap sees it: every command, flag and example, and nothing that acts.
 
+mod conformance;
 mod offline;
 mod running;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ApiAddr, KeySource, LogFormat, parse_addr, parse_duration};
 
+pub(crate) use conformance::ConformanceArgs;
 pub(crate) use offline::{
     ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, ConfigCommand, GenesisCommand,
     GenesisNewArgs, GenesisShowArgs, IdArgs,
@@ -91,6 +93,11 @@ pub(crate) enum Command {
     /// Check or print configuration files
     #[command(subcommand, after_help = "Example:\n  bt2c-node config print-default > config.toml")]
     Config(ConfigCommand),
+    /// Check any implementation against the protocol page, from outside
+    #[command(
+        after_help = "Example:\n  bt2c-node conformance 127.0.0.1:8336\n  bt2c-node conformance 192.0.2.1:8338 --gentle --json\n\nExit code 0 if nothing failed, 1 otherwise. The checks end with violations, for which the protocol lets the peer ban this address for an hour; --gentle leaves them out."
+    )]
+    Conformance(ConformanceArgs),
 }
 
 /// `devnet`

@@ -63,6 +63,35 @@ fn refused(der: &[u8]) -> CertificateError {
     error
 }
 
+/// The golden vectors, which another implementation made.
+#[test]
+fn certificates_of_the_vectors_are_judged_as_they_say() {
+    let vectors: Vec<serde_json::Value> = serde_json::from_str(bt2c_proto::vectors::CERTIFICATES).unwrap();
+    assert!(vectors.len() > 20);
+    for vector in vectors {
+        let der = data_encoding::BASE64.decode(vector["certificate"].as_str().unwrap().as_bytes()).unwrap();
+        let said = match PeerCertificate::parse(&der) {
+            Ok(parsed) => serde_json::json!({
+                "name": vector["name"], "certificate": vector["certificate"],
+                "peer_id": parsed.peer_id.to_string(), "label": parsed.label,
+                "not_before": parsed.not_before.as_secs(), "not_after": parsed.not_after.as_secs(),
+            }),
+            Err(error) => serde_json::json!({
+                "name": vector["name"], "certificate": vector["certificate"],
+                "error": match error {
+                    CertificateError::TooLong(_) => "too-long",
+                    CertificateError::Encoding => "encoding",
+                    CertificateError::Trailing(_) => "trailing",
+                    CertificateError::Organisation => "organisation",
+                    CertificateError::Key(_) => "key",
+                    _ => "another",
+                },
+            }),
+        };
+        assert_eq!(said, vector);
+    }
+}
+
 #[test]
 fn a_good_certificate_says_who_and_when() {
     let parsed = PeerCertificate::parse(&certificate(|_| {})).unwrap();

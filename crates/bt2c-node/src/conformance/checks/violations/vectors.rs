@@ -1,0 +1,95 @@
+//! The vectors of `refused.json`, by class.
+
+use bt2c_proto::limits::HELLO_FRAME_LIMIT;
+
+use super::super::{
+    super::vectors::{self, Bytes, Refused},
+    Check, check,
+};
+use crate::conformance::{
+    lab::Lab,
+    report::{Outcome, Stop, Tally},
+};
+
+pub(in super::super) const VECTORS: &[Check] = &[
+    check!(costly "refused-frames", "lengths of 0 and over the limit end the connection", frames),
+    check!(costly "refused-bytes", "what is no UTF-8, and no JSON object, ends the connection", bytes),
+    check!(costly "refused-depth", "deep nesting and long strings end the connection", depth),
+    check!(costly "refused-data", "data that is no object, or of wrong fields, ends the connection", data),
+    check!(costly "refused-hellos", "malformed hellos end the connection", hellos),
+    check!(costly "refused-values", "values outside what a message allows end the connection", values),
+    check!(costly "refused-chain-objects", "malformed blocks and transactions end the connection", objects),
+    check!(costly "refused-extensions", "malformed disconnect and throttled end the connection", extensions),
+];
+
+async fn frames(lab: &mut Lab) -> Outcome {
+    all(lab, |vector| matches!(vector.bytes, Bytes::Stream { .. })).await
+}
+
+async fn bytes(lab: &mut Lab) -> Outcome {
+    all(lab, |vector| ["not-utf-8", "envelope"].contains(&vector.error.as_str())).await
+}
+
+async fn depth(lab: &mut Lab) -> Outcome {
+    all(lab, |vector| ["too-deep", "string-too-long"].contains(&vector.error.as_str())).await
+}
+
+async fn data(lab: &mut Lab) -> Outcome {
+    let errors = ["data", "data-not-object"];
+    all(lab, |vector| {
+        let kind = vector.kind();
+        errors.contains(&vector.error.as_str())
+            && matches!(kind.as_deref(), Some("ping" | "get_peers" | "get_blocks") | None)
+            && !vector.is_hello()
+    })
+    .await
+}
+
+async fn hellos(lab: &mut Lab) -> Outcome {
+    all(lab, Refused::is_hello).await
+}
+
+async fn values(lab: &mut Lab) -> Outcome {
+    all(lab, |vector| vector.error == "invalid").await
+}
+
+async fn objects(lab: &mut Lab) -> Outcome {
+    all(lab, |vector| {
+        vector.error == "data" && matches!(vector.kind().as_deref(), Some("new_block" | "new_transaction"))
+    })
+    .await
+}
+
+async fn extensions(lab: &mut Lab) -> Outcome {
+    if !lab.known()?.hello.knows_extensions() {
+        return Err(Stop::Skipped("its hello has no features, so it does not know them".to_owned()));
+    }
+    all(lab, |vector| matches!(vector.kind().as_deref(), Some("disconnect" | "throttled"))).await
+}
+
+/// Sends each of some vectors on a connection of its own, and waits for its end.
+///
+/// `peers`, `blocks` and `pong` are left out by all classes that depend on `data`: unasked, they are ignored unread.
+async fn all(lab: &mut Lab, is_meant: impl Fn(&Refused) -> bool) -> Outcome {
+    let vectors: Vec<_> = vectors::refused().into_iter().filter(|vector| is_meant(vector)).collect();
+    let mut tally = Tally::default();
+    for vector in &vectors {
+        let outcome = one(lab, vector).await;
+        if !tally.add(&vector.name, outcome)? {
+            break;
+        }
+    }
+    tally.finish()
+}
+
+async fn one(lab: &mut Lab, vector: &Refused) -> Outcome {
+    let visitor = lab.offender(vector.label()).await?;
+    let comes_first = vector.is_hello()
+        || matches!(&vector.bytes, Bytes::Stream { limit, .. } if *limit == HELLO_FRAME_LIMIT);
+    let mut connection = if comes_first { lab.knock(&visitor).await? } else { lab.enter(&visitor).await?.0 };
+    match &vector.bytes {
+        Bytes::Stream { bytes, .. } => connection.raw(bytes).await,
+        Bytes::Body(body) => connection.body(body).await,
+    }
+    connection.ended().await
+}
