@@ -36,12 +36,14 @@ mod der;
 mod files;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+mod handshakes;
 mod keys;
 mod ledger;
 mod manager;
 mod offence;
 mod pem;
 mod quota;
+mod shares;
 mod subject;
 mod tls;
 

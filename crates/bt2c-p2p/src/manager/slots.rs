@@ -19,6 +19,10 @@ use crate::{
     session::Consent,
 };
 
+fn is_pending(conn: &&Conn) -> bool {
+    !conn.is_open() && !matches!(conn.state, State::Retired { .. })
+}
+
 /// Connections in any state, at most: every slot, and every handshake that may be under way.
 pub(super) const fn table_limit(config: &P2PConfig) -> usize {
     config.max_connections.saturating_add(config.pending_total)
@@ -49,13 +53,20 @@ impl Core {
             Attempt::OverLimit => return Err(CloseCode::Rate),
         }
         let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
-        let is_pending = |conn: &&Conn| !conn.is_open() && !matches!(conn.state, State::Retired { .. });
         if inbound().filter(is_pending).count() >= self.config.pending_total {
             return Err(CloseCode::Full);
         }
-        if self.is_exempt(ip) || !self.config.security.defences.has(Defence::InboundGroups) {
-            return Ok(());
+        let exempt = self.is_exempt(ip);
+        if !exempt && self.config.security.defences.has(Defence::InboundGroups) {
+            self.judge_groups(now, ip)?;
         }
+        // Last, so that only those pay for a handshake who get one.
+        if self.security.admit_handshake(now, ip, exempt) { Ok(()) } else { Err(CloseCode::Rate) }
+    }
+
+    /// Whether too many of this one's IP or subnet are here, or nobody would make room for it.
+    fn judge_groups(&self, now: Time, ip: IpAddr) -> Result<(), CloseCode> {
+        let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
         let (unit, subnet) = (IpUnit::of(ip), Subnet::of(ip));
         let same_ip = |conn: &&Conn| conn.remote.is_some_and(|addr| IpUnit::of(addr.ip()) == unit);
         let same_subnet = |conn: &&Conn| conn.remote.is_some_and(|addr| Subnet::of(addr.ip()) == subnet);
