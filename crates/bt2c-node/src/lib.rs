@@ -50,6 +50,7 @@ pub mod api;
 mod chain;
 mod cli;
 pub mod config;
+mod descriptors;
 mod devnet;
 pub mod genesis;
 mod home;
