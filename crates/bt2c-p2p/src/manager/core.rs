@@ -20,7 +20,7 @@ use std::{
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
 use bt2c_proto::{CloseCode, Defence, Hello, Message, PeerAddr, PeerId, Time};
-use bt2c_security::{Ban, Offence, SecurityManager, Subject};
+use bt2c_security::{Ban, CertificateError, Offence, SecurityManager, Subject};
 use lru::LruCache;
 
 use super::{
@@ -62,6 +62,8 @@ pub(crate) enum Action {
     },
     /// Tell the operator that a peer named by them cannot be had. Not told again for the same cause.
     Unreached { addr: PeerAddr, reason: CloseReason },
+    /// Tell the operator that a peer met before shows a certificate outside its dates. Told once a minute at most.
+    StaleCertificate { peer: PeerId, error: CertificateError },
     /// Look up a name, then call [`Core::handle_resolved`].
     Resolve { name: Box<str>, port: u16 },
     /// Replace a state file.
@@ -100,6 +102,8 @@ pub(crate) struct Core {
     /// How many addresses each connection was asked for.
     pub(super) asked: BTreeMap<ConnectionId, u64>,
     pub(super) unreached: Unreached,
+    /// When the operator was last told of a stale certificate.
+    pub(super) stale_told: Option<Time>,
     /// By which netgroups are spared from eviction.
     pub(super) eviction_key: [u64; 2],
     next_connection: u64,
@@ -123,6 +127,7 @@ impl Core {
             met: LruCache::new(MET),
             asked: BTreeMap::new(),
             unreached: Unreached::default(),
+            stale_told: None,
             next_connection: 0,
             stopping: false,
             actions: VecDeque::new(),

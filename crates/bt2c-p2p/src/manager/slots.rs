@@ -1,11 +1,14 @@
 //! Who may connect: at accept, after TLS, and at hello.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bt2c_proto::{
     CloseCode, Defence, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global,
 };
-use bt2c_security::Attempt;
+use bt2c_security::{Attempt, CertificateError};
 
 use super::{
     connection::{Conn, State},
@@ -18,6 +21,9 @@ use crate::{
     reason::{CloseReason, HandshakeFailure, Refusal},
     session::Consent,
 };
+
+/// Least time between two warnings of certificates that are out of date.
+const STALE_INTERVAL: Duration = Duration::from_secs(60);
 
 fn is_pending(conn: &&Conn) -> bool {
     !conn.is_open() && !matches!(conn.state, State::Retired { .. })
@@ -111,7 +117,7 @@ impl Core {
             if !self.met.contains(&parsed.peer_id) {
                 return Err(CloseReason::Handshake(HandshakeFailure::Dates));
             }
-            tracing::debug!(peer = %parsed.peer_id, %error, "known peer, stale certificate");
+            self.tell_stale(now, parsed.peer_id, error);
         }
         if pin.is_some_and(|pin| pin != parsed.peer_id) {
             return Err(CloseReason::Handshake(HandshakeFailure::Pin));
@@ -133,6 +139,15 @@ impl Core {
         }
         let mut quota = || self.security.session_quota(now, ip, Some(&parsed.peer_id));
         Ok(Consent { peer: parsed.peer_id, incoming: quota(), pace: quota() })
+    }
+
+    /// Says that a peer's certificate is out of date, which is worth a warning and no more. Whoever made itself known could
+    /// come back with one as often as it likes.
+    fn tell_stale(&mut self, now: Time, peer: PeerId, error: CertificateError) {
+        if self.stale_told.is_none_or(|told| now.since(told) >= STALE_INTERVAL) {
+            self.stale_told = Some(now);
+            self.actions.push_back(Action::StaleCertificate { peer, error });
+        }
     }
 
     /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.

@@ -658,3 +658,35 @@ fn a_peer_that_falls_silent_later_and_a_dial_of_ours_are_no_unfinished_handshake
     }
     assert!(lab.actions().iter().all(|action| !matches!(action, Action::Banned(_))));
 }
+
+#[test]
+fn a_stale_certificate_of_a_known_peer_is_let_in_with_a_warning_and_a_strangers_is_refused() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+    lab.now = lab.now + Duration::from_secs(400 * 24 * 60 * 60);
+    let warnings = |lab: &mut Lab| -> Vec<PeerId> {
+        let stale = lab.actions().into_iter().filter_map(|action| match action {
+            Action::StaleCertificate { peer, error: CertificateError::Expired { .. } } => Some(peer),
+            _ => None,
+        });
+        stale.collect()
+    };
+    let known = lab.peer(2);
+    let comes_back = |lab: &mut Lab| {
+        let connection = lab.accept(2);
+        lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+    };
+    comes_back(&mut lab);
+    comes_back(&mut lab);
+    assert_eq!(warnings(&mut lab), [known], "once, however often it comes");
+    lab.now = lab.now + Duration::from_secs(60);
+    comes_back(&mut lab);
+    assert_eq!(warnings(&mut lab), [known], "a minute later");
+    let remote = SocketAddr::from(([8, 8, 3, 1], 50_000));
+    let stranger = lab.core.handle_accept(lab.now, remote).unwrap();
+    let dates = CloseReason::Handshake(HandshakeFailure::Dates);
+    assert_eq!(lab.secure(stranger, remote, 3), Err(dates));
+    assert_eq!(warnings(&mut lab), []);
+}
