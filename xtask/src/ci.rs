@@ -42,6 +42,8 @@ enum Step {
     Interop,
     /// A minute of 200 hostile connections against a real node.
     Siege,
+    /// The TLS of a real node, scanned from outside.
+    TlsScan,
     /// Licences, bans and sources of dependencies.
     Deny,
 }
@@ -89,6 +91,7 @@ impl Workshop {
             Step::Simulate => self.simulate(),
             Step::Interop => self.interop(),
             Step::Siege => siege::run(&self.root, &siege::Args::default()),
+            Step::TlsScan => self.tls_scan(),
             Step::Deny => self.deny(),
         }
     }
@@ -108,14 +111,25 @@ impl Workshop {
 
     /// The Python peer first against itself, which takes seconds, then against a node built from this very source.
     fn interop(&self) -> Result<()> {
-        self.cargo(&["build", "--package", "bt2c-node"])?;
-        let node = layers::metadata(&self.root)?.target_directory.join("debug").join("bt2c-node");
+        let node = self.node()?;
         let mut selftest = self.command("python3");
         selftest.arg("tests/interop/selftest.py");
         succeed(selftest)?;
         let mut run = self.command("python3");
         run.arg("tests/interop/run.py").arg("--node").arg(node);
         succeed(run)
+    }
+
+    fn tls_scan(&self) -> Result<()> {
+        let mut scan = self.command("python3");
+        scan.arg("tests/tls-scan/run.py").arg("--node").arg(self.node()?);
+        succeed(scan)
+    }
+
+    /// A node built from this very source.
+    fn node(&self) -> Result<PathBuf> {
+        self.cargo(&["build", "--package", "bt2c-node"])?;
+        Ok(layers::metadata(&self.root)?.target_directory.join("debug").join("bt2c-node"))
     }
 
     /// Advisories are left out: their database is a repository of its own, which a build machine may not reach.

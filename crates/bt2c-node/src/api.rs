@@ -1,8 +1,8 @@
 //! The control API: HTTP and JSON for the operator, on loopback unless configured otherwise.
 //!
 //! Reading needs no more than a connection; every change needs the bearer token. A page in the operator's browser can
-//! reach loopback too, so the `Host` header is checked (DNS rebinding), nothing allows cross-origin reading, and no
-//! change can be asked for without a header that browsers do not send by themselves.
+//! reach loopback too, so the `Host` header is checked (DNS rebinding), nothing allows cross-origin reading, what says that it
+//! comes from another site is refused, and no change can be asked for without a header that browsers do not send by themselves.
 
 mod change;
 mod connect;
@@ -36,7 +36,6 @@ pub use views::{
 };
 
 use error::ApiError;
-use listener::BoundedListener;
 
 /// Largest body of a request: a transaction with a full payload, every character of it escaped.
 const BODY_LIMIT: usize = 512 * 1024;
@@ -78,10 +77,8 @@ impl ApiServer {
         let stopping = CancellationToken::new();
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         let state = State { node, token, addr, streams, stopping: stopping.clone() };
-        let serve = axum::serve(BoundedListener::new(listener, connections), router(state))
-            .with_graceful_shutdown(stopping.clone().cancelled_owned());
         let tasks = TaskTracker::new();
-        tasks.spawn(serve.into_future());
+        tasks.spawn(listener::serve(listener, connections, router(state), stopping.clone(), tasks.clone()));
         tasks.close();
         Ok(Self { addr, stopping, tasks })
     }
@@ -116,7 +113,10 @@ fn router(state: State) -> Router {
         .route("/bans/{subject}", delete(change::unban))
         .route("/allow", post(change::allow))
         .route("/allow/{subject}", delete(change::disallow))
-        .route_layer(middleware::from_fn_with_state(state.clone(), guard::check_token));
+        // The last of these layers is asked first.
+        .route_layer(middleware::from_fn(guard::read_body))
+        .route_layer(middleware::from_fn_with_state(state.clone(), guard::check_token))
+        .route_layer(middleware::from_fn(guard::check_origin));
     // Paths that are both read and changed: the token guards the methods that change, above.
     let mixed = Router::new().route("/peers", get(read::peers)).route("/bans", get(read::bans));
     reads
@@ -125,7 +125,8 @@ fn router(state: State) -> Router {
         .fallback(async || ApiError::not_found("no such call; docs/operating.md lists them"))
         .method_not_allowed_fallback(async || ApiError::method())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(guard::check_size))
+        .layer(middleware::from_fn(guard::check_site))
         .layer(middleware::from_fn_with_state(state.clone(), guard::check_host))
+        .layer(middleware::map_response(guard::keep_to_this_origin))
         .with_state(state)
 }

@@ -51,6 +51,7 @@ mod chain;
 mod cli;
 pub mod config;
 mod conformance;
+mod descriptors;
 mod devnet;
 pub mod genesis;
 mod home;

@@ -18,6 +18,8 @@ pub enum Defence {
     AddressBudget,
     /// `peers` and `blocks` that answer nothing are dropped.
     SolicitedAnswers,
+    /// At most so many TLS handshakes a second begin, in all and from one netgroup.
+    HandshakeBudget,
     /// TLS and both hellos are done by a deadline.
     HandshakeDeadline,
     /// A started frame is complete by a deadline.
@@ -38,12 +40,13 @@ pub enum Defence {
 
 impl Defence {
     /// Every defence.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OutboundGroups,
         Self::InboundGroups,
         Self::InboundEviction,
         Self::AddressBudget,
         Self::SolicitedAnswers,
+        Self::HandshakeBudget,
         Self::HandshakeDeadline,
         Self::FrameDeadline,
         Self::StallTimeout,
@@ -62,6 +65,7 @@ impl Defence {
             Self::InboundEviction => "inbound-eviction",
             Self::AddressBudget => "address-budget",
             Self::SolicitedAnswers => "solicited-answers",
+            Self::HandshakeBudget => "handshake-budget",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::FrameDeadline => "frame-deadline",
             Self::StallTimeout => "stall-timeout",
@@ -139,6 +143,9 @@ mod tests {
     fn one_defence_is_off_and_no_other() {
         let defences = Defences::without(Defence::Bans);
         assert!(!defences.has(Defence::Bans));
-        assert_eq!(Defence::ALL.iter().filter(|defence| defences.has(**defence)).count(), 12);
+        assert_eq!(
+            Defence::ALL.iter().filter(|defence| defences.has(**defence)).count(),
+            Defence::ALL.len() - 1
+        );
     }
 }

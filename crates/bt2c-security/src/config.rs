@@ -18,6 +18,22 @@ pub struct SecurityConfig {
     pub ban_after_excess: u32,
     /// Connection attempts a minute per IP. Default 100. Lower bans what shares an address; higher costs handshakes.
     pub attempts_per_minute: NonZeroU32,
+    /// TLS handshakes that strangers may begin a second, in all. Default 100: they may cost a quarter of a core at most. One
+    /// takes 0.46 ms with a key of 2048 bits and 1.8 ms with one of 4096, the longest there is, on a core of a small virtual
+    /// machine (`examples/handshakes.rs`): 5 % and 18 % of it, and a quarter of one that is five times as slow with the key
+    /// that nodes make themselves. Lower keeps honest nodes out when many come at once, higher spends the processor on
+    /// strangers.
+    pub handshakes_per_second: NonZeroU32,
+    /// Such handshakes at once. Default 400: everybody who wants to come back to a node that was away, in one rush.
+    pub handshakes_burst: NonZeroU32,
+    /// TLS handshakes that strangers of one netgroup (IPv4 /16, IPv6 /32) may begin a second. Default 10. Lower keeps out
+    /// neighbours at a large host, higher lets fewer networks use up `handshakes_per_second`.
+    pub handshakes_per_group_per_second: NonZeroU32,
+    /// Such handshakes at once. Default 50.
+    pub handshakes_per_group_burst: NonZeroU32,
+    /// Handshakes that one IP may leave unfinished when their time is over, within the window of failed attempts; one more
+    /// bans it. Default 20: a slow or broken line is no fault, but nobody's line breaks that often in ten minutes.
+    pub unfinished_attempts: NonZeroU32,
     /// Failed attempts (faults of the remote in TLS or hello) per IP within the window that ban it. Default 5.
     pub failed_attempts: NonZeroU32,
     /// The window in which failed attempts count. Default 10 minutes.
@@ -56,6 +72,11 @@ impl Default for SecurityConfig {
             requests_per_minute: count(100),
             ban_after_excess: 100,
             attempts_per_minute: count(100),
+            handshakes_per_second: count(100),
+            handshakes_burst: count(400),
+            handshakes_per_group_per_second: count(10),
+            handshakes_per_group_burst: count(50),
+            unfinished_attempts: count(20),
             failed_attempts: count(5),
             failed_window: Duration::from_secs(10 * 60),
             ban_duration: Duration::from_secs(60 * 60),

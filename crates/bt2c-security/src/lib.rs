@@ -36,6 +36,7 @@ mod der;
 mod files;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+mod handshakes;
 mod keys;
 mod ledger;
 mod manager;
@@ -43,6 +44,7 @@ mod offence;
 mod pem;
 mod quota;
 mod reputation;
+mod shares;
 mod subject;
 mod tls;
 

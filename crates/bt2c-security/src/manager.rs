@@ -8,6 +8,7 @@ use crate::{
     ban::{Ban, BanTable, BanTerms, BansFileError, MAX_EVIDENCE, clip},
     certificate::{CertificateError, PeerCertificate},
     config::SecurityConfig,
+    handshakes::Handshakes,
     ledger::{AttemptCount, Ledger},
     offence::{BAN_THRESHOLD, Offence},
     quota::SessionQuota,
@@ -28,6 +29,7 @@ pub struct SecurityManager {
     bans: BanTable,
     ledger: Ledger,
     reputation: Reputation,
+    handshakes: Handshakes,
     actions: VecDeque<SecurityAction>,
     /// When the bans are to be written, if they changed since they were last.
     persist_at: Option<Time>,
@@ -92,6 +94,7 @@ impl SecurityManager {
             bans: BanTable::new(terms),
             ledger: Ledger::new(),
             reputation: Reputation::default(),
+            handshakes: Handshakes::new(),
             actions: VecDeque::new(),
             persist_at: None,
             last_persisted: Time::from_millis(0),
@@ -207,6 +210,23 @@ impl SecurityManager {
                 Attempt::OverLimit
             }
         }
+    }
+
+    /// Takes the TLS handshake of an inbound connection out of the budgets; whether there was one left. Refusing it is no
+    /// offence of theirs. One that is `exempt` is counted, but let in.
+    pub fn admit_handshake(&mut self, now: Time, ip: IpAddr, exempt: bool) -> bool {
+        self.handshakes.take(now, ip, exempt, &self.config)
+    }
+
+    /// Counts an inbound attempt whose time was over before the remote had finished TLS and hello; the ban, if there were
+    /// too many. One is no fault, for lines are slow and break.
+    pub fn record_unfinished_attempt(&mut self, now: Time, ip: IpAddr) -> Option<Ban> {
+        if self.is_allowed(ip, None) || !self.handshakes.unfinished(now, ip, &self.config) {
+            return None;
+        }
+        let (count, window) = (self.config.unfinished_attempts, self.config.failed_window);
+        let evidence = format!("more than {count} handshakes within {window:?} that it did not finish");
+        self.report(now, ip, None, Offence::FailedAttempts, &evidence)
     }
 
     /// Counts an inbound attempt that failed by the remote's fault (`why`) in TLS or hello; the ban, if it was one too

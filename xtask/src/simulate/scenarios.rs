@@ -34,6 +34,7 @@ pub static SCENARIOS: &[Scenario] = &[
     attacks::false_peers::WITHHOLD,
     attacks::false_peers::FALSE_HEIGHT,
     attacks::slowloris::SCENARIO,
+    attacks::handshake_flood::SCENARIO,
     attacks::json_bomb::SCENARIO,
     attacks::block_spam::SCENARIO,
     attacks::transaction_flood::SCENARIO,

@@ -63,7 +63,14 @@ fn attacked_networks_meet_every_expectation_the_same_way_twice() {
 
 #[test]
 fn networks_that_are_lied_to_and_flooded_meet_every_expectation_the_same_way_twice() {
-    play_small(&["slowloris", "json-bomb", "block-spam", "transaction-flood", "ban-evasion"]);
+    play_small(&[
+        "slowloris",
+        "handshake-flood",
+        "json-bomb",
+        "block-spam",
+        "transaction-flood",
+        "ban-evasion",
+    ]);
 }
 
 #[test]

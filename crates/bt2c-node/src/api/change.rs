@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State as Extract, rejection::BytesRejection},
+    extract::{Path, State as Extract},
     http::StatusCode,
 };
 use bt2c_p2p::ConnectError;
@@ -20,12 +20,10 @@ use super::{
 };
 use crate::{config::MAX_DURATION, node::SubmitError};
 
-type Body = Result<Bytes, BytesRejection>;
-
 /// `POST /transactions`: 200 once it is checked, in the pool and on its way to the peers.
 pub(super) async fn submit_transaction(
     Extract(state): Extract<State>,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<TransactionView>, ApiError> {
     let transaction: Transaction = parse(body)?;
     let hash = transaction.hash;
@@ -40,7 +38,7 @@ pub(super) async fn submit_transaction(
 /// `POST /peers`: 200 once the peer's hello is accepted.
 pub(super) async fn connect(
     Extract(state): Extract<State>,
-    body: Body,
+    body: Bytes,
 ) -> Result<Json<ConnectView>, ApiError> {
     let ConnectRequest { addr } = parse(body)?;
     match state.node.p2p().connect_to_peer(addr.clone()).await {
@@ -61,7 +59,7 @@ pub(super) async fn disconnect(
 }
 
 /// `POST /bans`.
-pub(super) async fn ban(Extract(state): Extract<State>, body: Body) -> Result<Json<BanView>, ApiError> {
+pub(super) async fn ban(Extract(state): Extract<State>, body: Bytes) -> Result<Json<BanView>, ApiError> {
     let BanRequest { subject, duration_s, reason } = parse(body)?;
     let reason = reason.unwrap_or_else(|| "operator".to_owned());
     let duration = duration_s.map(Duration::from_secs);
@@ -87,7 +85,7 @@ pub(super) async fn unban(
 }
 
 /// `POST /allow`.
-pub(super) async fn allow(Extract(state): Extract<State>, body: Body) -> Result<StatusCode, ApiError> {
+pub(super) async fn allow(Extract(state): Extract<State>, body: Bytes) -> Result<StatusCode, ApiError> {
     let AllowRequest { subject } = parse(body)?;
     state.node.p2p().allow(subject).await;
     Ok(StatusCode::NO_CONTENT)
@@ -103,11 +101,7 @@ pub(super) async fn disallow(
     done(found, || format!("{text} is not on the allow-list"))
 }
 
-fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
-        _ => ApiError::bad_request("the body could not be read"),
-    })?;
+fn parse<T: DeserializeOwned>(body: Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(format!("body: {error}")))
 }
 

@@ -41,6 +41,16 @@ impl ApiError {
         )
     }
 
+    /// A page of somebody else asks.
+    pub(super) fn foreign_origin() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "a page of another origin asks, and this API answers none")
+    }
+
+    /// The body did not come in time.
+    pub(super) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the body took too long")
+    }
+
     /// What was asked for is not here.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)

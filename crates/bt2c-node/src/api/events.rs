@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
+    Extension,
     extract::State as Extract,
     response::sse::{Event, KeepAlive, Sse},
 };
@@ -10,7 +11,7 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, State};
+use super::{ApiError, State, listener::Endless};
 use crate::node::NodeEvents;
 
 /// How often something is sent when nothing happens, so that both sides notice a lost connection.
@@ -26,11 +27,13 @@ struct Subscription {
 /// Events from now on, each under its kind. A reader that is too slow is told how many it missed.
 pub(super) async fn events(
     Extract(state): Extract<State>,
+    Extension(endless): Extension<Endless>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let place = state
         .streams
         .try_acquire_owned()
         .map_err(|_| ApiError::busy("too many event streams are open; close one"))?;
+    endless.mark();
     let subscription =
         Subscription { events: state.node.subscribe(), stopping: state.stopping, _place: place };
     let stream = stream::unfold(subscription, |mut subscription| async {

@@ -4,12 +4,14 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bt2c_p2p::env::RealClock;
+use bt2c_proto::Network;
 use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::{args::DevnetArgs, logging, run::Signals};
 use crate::{
-    config::LogFormat,
+    config::{LogFormat, NodeConfig},
+    descriptors,
     devnet::{self, Options, Screen},
 };
 
@@ -34,6 +36,9 @@ pub(super) fn devnet(args: DevnetArgs) -> Result<ExitCode> {
     };
     let filter = std::env::var("BT2C_LOG").unwrap_or_else(|_| "error".to_owned());
     logging::init(&filter, LogFormat::Text, &ProgressBar::hidden())?;
+    // All of them are in this process. If it may not open as many files, they meet all the same: there are no others.
+    let each = descriptors::needed(&NodeConfig::for_network(Network::Devnet));
+    descriptors::raise(each.saturating_mul(u64::from(args.nodes)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let agreed = runtime.block_on(async {
         let screen = Screen::new(Arc::new(RealClock::new()));

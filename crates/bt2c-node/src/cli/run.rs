@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::{Layers, Raw},
+    descriptors,
     node::P2PNode,
 };
 
@@ -22,10 +23,13 @@ use crate::{
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: RunArgs) -> Result<()> {
-    let settings = Settings::with(&args.node, None, |layers| lay_flags(&args, layers))?;
+    let mut settings = Settings::with(&args.node, None, |layers| lay_flags(&args, layers))?;
     let genesis = settings.genesis()?;
     let bar = logging::progress_bar();
     logging::init(&settings.config.log, settings.config.log_format, &bar)?;
+    if let Some(shortage) = descriptors::fit(&mut settings.config)? {
+        tracing::warn!("{shortage}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;

@@ -82,6 +82,8 @@ pub(crate) fn finish(command: &mut Command) -> Outcome {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// What it logged before it listened.
+    pub(crate) before: Vec<String>,
     pub(crate) home: PathBuf,
 }
 
@@ -103,22 +105,37 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        let running = Self { child, lines, home: home.to_owned() };
-        running.wait_for("listening");
+        let mut running = Self { child, lines, before: Vec::new(), home: home.to_owned() };
+        running.before = running.until("listening");
         running
     }
 
     /// Waits for a log line with this text.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.until(text).pop().expect("the line itself")
+    }
+
+    /// The log up to the next line with this text.
+    #[track_caller]
+    fn until(&self, text: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(DEADLINE) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
+                Ok(line) => {
+                    seen.push(line);
+                    if seen.last().is_some_and(|line| line.contains(text)) {
+                        return seen;
+                    }
+                }
                 Err(error) => panic!("no line with {text:?} ({error}); seen: {seen:#?}"),
             }
         }
+    }
+
+    /// What it has logged since somebody last looked.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
     }
 
     /// `run.json`.

@@ -247,6 +247,9 @@ impl Actor {
             Action::Unreached { addr, reason } => {
                 tracing::warn!(%addr, %reason, "cannot connect to a peer that the operator named");
             }
+            Action::StaleCertificate { peer, error } => {
+                tracing::warn!(%peer, %error, "a peer met before shows a certificate outside its dates; let in all the same");
+            }
             Action::Resolve { name, port } => self.resolve(name, port),
             Action::Persist(file, bytes) => self.saver.save(file, bytes),
             Action::Banned(ban) => {

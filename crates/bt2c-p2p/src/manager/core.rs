@@ -20,7 +20,7 @@ use std::{
 
 use bt2c_discovery::{Connected, DiscoveryAction, KnownPeer, NodeDiscovery};
 use bt2c_proto::{CloseCode, Defence, Hello, Message, PeerAddr, PeerId, Time};
-use bt2c_security::{Ban, Deed, Offence, SecurityManager, Subject};
+use bt2c_security::{Ban, CertificateError, Deed, Offence, SecurityManager, Subject};
 use lru::LruCache;
 
 use super::{
@@ -63,6 +63,8 @@ pub(crate) enum Action {
     },
     /// Tell the operator that a peer named by them cannot be had. Not told again for the same cause.
     Unreached { addr: PeerAddr, reason: CloseReason },
+    /// Tell the operator that a peer met before shows a certificate outside its dates. Told once a minute at most.
+    StaleCertificate { peer: PeerId, error: CertificateError },
     /// Look up a name, then call [`Core::handle_resolved`].
     Resolve { name: Box<str>, port: u16 },
     /// Replace a state file.
@@ -105,6 +107,8 @@ pub(crate) struct Core {
     pub(super) unreached: Unreached,
     /// What was decided, for who asks why.
     pub(super) decisions: DecisionLog,
+    /// When the operator was last told of a stale certificate.
+    pub(super) stale_told: Option<Time>,
     /// By which netgroups are spared from eviction, and pings spaced.
     pub(super) eviction_key: [u64; 2],
     next_connection: u64,
@@ -129,6 +133,7 @@ impl Core {
             asked: BTreeMap::new(),
             unreached: Unreached::default(),
             decisions: DecisionLog::new(),
+            stale_told: None,
             next_connection: 0,
             stopping: false,
             actions: VecDeque::new(),

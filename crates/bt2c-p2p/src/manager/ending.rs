@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     peer::{ConnectionId, Direction},
-    reason::CloseReason,
+    reason::{CloseReason, HandshakeFailure},
 };
 
 impl Core {
@@ -41,6 +41,8 @@ impl Core {
             } else if !conn.is_open() && reason == CloseReason::Local(CloseCode::Protocol) {
                 // The violation was charged when it was found.
                 self.count_failed(now, conn.direction, addr, Offence::Protocol);
+            } else if !conn.is_open() && conn.direction == Direction::Inbound && is_time_out(reason) {
+                self.security.record_unfinished_attempt(now, addr.ip());
             }
         }
         if let Some(named) = conn.named.as_ref().filter(|_| !conn.is_open()) {
@@ -114,4 +116,12 @@ impl Core {
             _ => {}
         }
     }
+}
+
+/// Whether the time for TLS or hello was over.
+const fn is_time_out(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::Handshake(HandshakeFailure::Timeout) | CloseReason::Local(CloseCode::Timeout)
+    )
 }

@@ -3,12 +3,13 @@
 use std::{
     hash::Hasher,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use bt2c_proto::{
     CloseCode, Defence, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global,
 };
-use bt2c_security::Attempt;
+use bt2c_security::{Attempt, CertificateError};
 use siphasher::sip::SipHasher24;
 
 use super::{
@@ -23,6 +24,13 @@ use crate::{
     reason::{CloseReason, HandshakeFailure, Refusal},
     session::Consent,
 };
+
+/// Least time between two warnings of certificates that are out of date.
+const STALE_INTERVAL: Duration = Duration::from_secs(60);
+
+fn is_pending(conn: &&Conn) -> bool {
+    !conn.is_open() && !matches!(conn.state, State::Retired { .. })
+}
 
 /// Connections in any state, at most: every slot, and every handshake that may be under way.
 pub(super) const fn table_limit(config: &P2PConfig) -> usize {
@@ -66,13 +74,26 @@ impl Core {
             }
         }
         let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
-        let is_pending = |conn: &&Conn| !conn.is_open() && !matches!(conn.state, State::Retired { .. });
         if inbound().filter(is_pending).count() >= self.config.pending_total {
             return Err((CloseCode::Full, "as many handshakes under way as pending_total"));
         }
-        if self.is_exempt(ip) || !self.config.security.defences.has(Defence::InboundGroups) {
-            return Ok(());
+        let exempt = self.is_exempt(ip);
+        if !exempt && self.config.security.defences.has(Defence::InboundGroups) {
+            self.judge_groups(now, ip)?;
         }
+        // Last, so that only those pay for a handshake who get one.
+        if !self.security.admit_handshake(now, ip, exempt) {
+            return Err((
+                CloseCode::Rate,
+                "more handshakes than the budget of its netgroup, or of all strangers",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether too many of this one's IP or subnet are here, or nobody would make room for it.
+    fn judge_groups(&self, now: Time, ip: IpAddr) -> Result<(), (CloseCode, &'static str)> {
+        let inbound = || self.connections.values().filter(|conn| conn.direction == Direction::Inbound);
         let (unit, subnet) = (IpUnit::of(ip), Subnet::of(ip));
         let same_ip = |conn: &&Conn| conn.remote.is_some_and(|addr| IpUnit::of(addr.ip()) == unit);
         let same_subnet = |conn: &&Conn| conn.remote.is_some_and(|addr| Subnet::of(addr.ip()) == subnet);
@@ -123,7 +144,7 @@ impl Core {
             if !self.met.contains(&parsed.peer_id) {
                 return Err(CloseReason::Handshake(HandshakeFailure::Dates));
             }
-            tracing::debug!(peer = %parsed.peer_id, %error, "known peer, stale certificate");
+            self.tell_stale(now, parsed.peer_id, error);
         }
         if pin.is_some_and(|pin| pin != parsed.peer_id) {
             return Err(CloseReason::Handshake(HandshakeFailure::Pin));
@@ -147,6 +168,15 @@ impl Core {
         let mut hasher = SipHasher24::new_with_keys(self.eviction_key[0], self.eviction_key[1]);
         hasher.write_u64(connection.0);
         Ok(Consent { peer: parsed.peer_id, incoming, ping_secret: hasher.finish() })
+    }
+
+    /// Says that a peer's certificate is out of date, which is worth a warning and no more. Whoever made itself known could
+    /// come back with one as often as it likes.
+    fn tell_stale(&mut self, now: Time, peer: PeerId, error: CertificateError) {
+        if self.stale_told.is_none_or(|told| now.since(told) >= STALE_INTERVAL) {
+            self.stale_told = Some(now);
+            self.actions.push_back(Action::StaleCertificate { peer, error });
+        }
     }
 
     /// A hello is in: ends in `Admit`, `Refuse`, or waits for a contest.

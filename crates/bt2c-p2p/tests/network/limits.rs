@@ -92,3 +92,45 @@ async fn more_attempts_than_the_limit_ban_the_ip() {
     assert_eq!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Rate)), 1);
     assert!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Banned)) > 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_above_a_netgroups_budget_are_dropped_counted_and_held_against_nobody() {
+    let world = World::new(5);
+    let node = mainnet(&world).await;
+    for host in 0..100 {
+        drop(knock(&world, IpAddr::from([9, 1, host, 1]), node.addr).await);
+    }
+    let elsewhere = &mut knock(&world, IpAddr::from([9, 2, 1, 1]), node.addr).await;
+    assert!(!is_closed(elsewhere).await);
+    let over = node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Rate));
+    // Fifty at once; a knock takes ten milliseconds, so there are ten more.
+    assert!((39..=41).contains(&over), "{over}");
+    assert_eq!(node.handle.metrics().offences_for(bt2c_security::Offence::AttemptExcess), 0);
+    assert!(node.handle.bans().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_handshakes_unfinished_again_and_again_is_banned_and_who_does_it_now_and_then_is_not() {
+    let world = World::new(5);
+    let node = mainnet(&world).await;
+    let (stubborn, unlucky) = (IpAddr::from([9, 1, 1, 1]), IpAddr::from([9, 2, 1, 1]));
+    let silent = async |from: IpAddr| {
+        let mut stream = knock(&world, from, node.addr).await;
+        within(10, async { while stream.read(&mut [0; 1]).await.unwrap() > 0 {} }).await;
+    };
+    for _ in 0..10 {
+        silent(unlucky).await;
+    }
+    let mut times = 0;
+    while node.handle.is_banned(stubborn).await.is_none() {
+        times += 1;
+        assert!(times <= 30, "it goes on for ever");
+        silent(stubborn).await;
+    }
+    // Twenty, and as many as wear off meanwhile: one in half a minute.
+    assert!((21..=26).contains(&times), "{times}");
+    let ban = node.handle.is_banned(stubborn).await.unwrap();
+    assert_eq!(ban.reason, "failed_attempts");
+    assert!(ban.evidence.contains("more than 20 handshakes"), "{}", ban.evidence);
+    assert!(node.handle.is_banned(unlucky).await.is_none());
+}

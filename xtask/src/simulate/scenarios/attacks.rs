@@ -5,6 +5,7 @@ pub(super) mod ban_evasion;
 pub(super) mod block_spam;
 pub(super) mod eclipse;
 pub(super) mod false_peers;
+pub(super) mod handshake_flood;
 pub(super) mod json_bomb;
 pub(super) mod slowloris;
 pub(super) mod sybil;

@@ -20,6 +20,18 @@ pub(crate) const RATES: Section = Section {
              reference to the letter, and hits honest peers; a high number lets floods go on."),
         key!(attempts_per_minute, p2p.security.attempts_per_minute: NonZeroU32, "attempts a minute",
             "Connection attempts of one IP. Lower bans machines with several nodes, higher costs handshakes."),
+        key!(handshakes_per_second, p2p.security.handshakes_per_second: NonZeroU32, "handshakes a second",
+            "TLS handshakes that strangers may begin. Each costs 0.5 ms of a core, 2 ms with a key of 4096 bits, so the \
+             default spends a quarter of one at most. Lower keeps honest nodes out when many come at once, higher spends the processor on strangers."),
+        key!(handshakes_burst, p2p.security.handshakes_burst: NonZeroU32, "handshakes",
+            "Such handshakes at once. Lower keeps some out when everybody comes back to a node that was away, higher lets \
+             strangers take the processor for longer."),
+        key!(handshakes_per_group_per_second, p2p.security.handshakes_per_group_per_second: NonZeroU32, "handshakes a second",
+            "TLS handshakes that strangers of one netgroup (IPv4 /16, IPv6 /32) may begin. Lower keeps out neighbours at a large \
+             host, higher lets fewer networks use up `handshakes_per_second`."),
+        key!(handshakes_per_group_burst, p2p.security.handshakes_per_group_burst: NonZeroU32, "handshakes",
+            "Such handshakes at once. Lower keeps out neighbours at a large host, higher lets a few networks use up \
+             `handshakes_burst`."),
         key!(tx_per_second, p2p.security.tx_per_second: NonZeroU32, "transactions a second",
             "Transactions that one connection may push in the long run. Lower drops honest relays, higher costs signature \
              checks."),
@@ -45,6 +57,9 @@ pub(crate) const BANS: Section = Section {
         key!(failed_attempts, p2p.security.failed_attempts: NonZeroU32, "attempts",
             "Failed attempts of one IP within `failed_window` that ban it; only its own faults in TLS or hello count. Lower \
              bans broken clients at once, higher lets scanners go on."),
+        key!(unfinished_attempts, p2p.security.unfinished_attempts: NonZeroU32, "attempts",
+            "Handshakes of one IP that were not finished when their time was over, within `failed_window`; one more bans it. \
+             Lower bans whoever is on a bad line, higher lets silent connections go on."),
         key!(failed_window, p2p.security.failed_window: Duration, "duration",
             "The window of `failed_attempts`. Longer bans slow scanners, and who fails now and then."),
         key!(ban_duration, p2p.security.ban_duration: Duration, "duration",

@@ -658,3 +658,145 @@ fn a_peer_is_asked_for_addresses_no_faster_than_it_says() {
         assert!(asked.windows(2).all(|pair| pair[1].since(pair[0]) >= every), "{told:?}: {asked:?}");
     }
 }
+
+/// Connections from these addresses: how many are let in and how many are over a limit of rate; each is gone at once.
+fn knock(lab: &mut Lab, ips: impl IntoIterator<Item = [u8; 4]>) -> (usize, usize) {
+    let (mut admitted, mut over) = (0, 0);
+    for ip in ips {
+        match lab.core.handle_accept(lab.now, SocketAddr::from((ip, 50_000))) {
+            Ok(connection) => {
+                admitted += 1;
+                lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+            }
+            Err(CloseCode::Rate) => over += 1,
+            Err(code) => panic!("{code}"),
+        }
+    }
+    (admitted, over)
+}
+
+#[test]
+fn handshakes_above_the_budget_of_a_netgroup_are_refused_without_an_offence() {
+    let mut lab = Lab::new(|_| {});
+    let one_slash16 = (0..200).map(|host| [9, 1, host, 1]);
+    assert_eq!(knock(&mut lab, one_slash16), (50, 150));
+    assert_eq!(knock(&mut lab, [[9, 2, 1, 1]]), (1, 0), "another netgroup");
+    assert!(lab.actions().iter().all(|action| !matches!(action, Action::Charged(_) | Action::Banned(_))));
+    lab.now = lab.now + Duration::from_secs(1);
+    assert_eq!(knock(&mut lab, (0..200).map(|host| [9, 1, 1, host])), (10, 190));
+}
+
+#[test]
+fn handshakes_above_the_budget_of_the_node_are_refused_but_to_those_the_operator_named() {
+    let named = [7, 7, 7, 7];
+    let mut lab = Lab::new(|config| {
+        config.discovery.connect = vec![SocketAddr::from((named, 8338)).into()];
+        config.security.allow = vec!["6.6.0.0/16".parse().unwrap()];
+    });
+    let far_and_wide = (0..=255).flat_map(|high| [[9, high, 1, 1], [11, high, 1, 1]]);
+    assert_eq!(knock(&mut lab, far_and_wide), (400, 112));
+    assert_eq!(knock(&mut lab, [named; 60]), (60, 0));
+    assert_eq!(knock(&mut lab, (0..60).map(|host| [6, 6, 6, host])), (60, 0));
+}
+
+#[test]
+fn handshakes_of_a_private_network_have_no_budget_of_a_group_off_mainnet() {
+    let mut lab = Lab::new(|config| {
+        config.network = Network::Devnet;
+        config.discovery.network = Network::Devnet;
+    });
+    assert_eq!(knock(&mut lab, (0..200).map(|host| [10, 0, 0, host])), (200, 0));
+}
+
+#[test]
+fn who_is_refused_for_want_of_a_slot_pays_for_no_handshake() {
+    let mut lab = Lab::new(|_| {});
+    let accept = |lab: &mut Lab, last: u8| {
+        lab.core.handle_accept(lab.now, SocketAddr::from(([9, 1, 1, last], 50_000)))
+    };
+    for last in 0..10 {
+        accept(&mut lab, last).unwrap();
+    }
+    for last in 10..210 {
+        assert_eq!(accept(&mut lab, last), Err(CloseCode::Full));
+    }
+    assert_eq!(knock(&mut lab, (0..50).map(|host| [9, 1, 100 + host, 1])), (40, 10));
+}
+
+/// Inbound connections of one IP that end so; how many until it is banned.
+fn until_banned(end: impl Fn(&mut Lab, ConnectionId)) -> Option<usize> {
+    let mut lab = Lab::new(|_| {});
+    let remote = SocketAddr::from(([8, 8, 1, 1], 50_000));
+    (1..50).find(|_| {
+        let connection = lab.core.handle_accept(lab.now, remote).unwrap();
+        end(&mut lab, connection);
+        lab.actions().iter().any(|action| matches!(action, Action::Banned(_)))
+    })
+}
+
+#[test]
+fn connections_that_never_finish_their_handshake_are_banned_after_more_than_twenty() {
+    let tls = CloseReason::Handshake(HandshakeFailure::Timeout);
+    let hello = CloseReason::Local(CloseCode::Timeout);
+    for reason in [tls, hello] {
+        let banned =
+            until_banned(|lab, connection| lab.core.handle_closed(lab.now, connection, reason, None));
+        assert_eq!(banned, Some(21), "{reason}");
+    }
+    // Once in a minute a line may break, for ever; and a lost connection is nobody's fault.
+    let rare = until_banned(|lab, connection| {
+        lab.now = lab.now + Duration::from_secs(60);
+        lab.core.handle_closed(lab.now, connection, tls, None);
+    });
+    assert_eq!(rare, None);
+    let lost =
+        |lab: &mut Lab, connection| lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+    assert_eq!(until_banned(lost), None);
+}
+
+#[test]
+fn a_peer_that_falls_silent_later_and_a_dial_of_ours_are_no_unfinished_handshakes() {
+    let mut lab = Lab::new(|_| {});
+    for _ in 0..50 {
+        lab.now = lab.now + Duration::from_secs(1);
+        let connection = lab.accept(2);
+        lab.greet(connection, 2);
+        lab.core.handle_closed(lab.now, connection, CloseReason::Local(CloseCode::Timeout), None);
+        let dialled = lab.dial(3);
+        let timeout = CloseReason::Handshake(HandshakeFailure::Timeout);
+        lab.core.handle_closed(lab.now, dialled, timeout, None);
+    }
+    assert!(lab.actions().iter().all(|action| !matches!(action, Action::Banned(_))));
+}
+
+#[test]
+fn a_stale_certificate_of_a_known_peer_is_let_in_with_a_warning_and_a_strangers_is_refused() {
+    let mut lab = Lab::new(|_| {});
+    let connection = lab.accept(2);
+    lab.greet(connection, 2);
+    lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+    lab.now = lab.now + Duration::from_secs(400 * 24 * 60 * 60);
+    let warnings = |lab: &mut Lab| -> Vec<PeerId> {
+        let stale = lab.actions().into_iter().filter_map(|action| match action {
+            Action::StaleCertificate { peer, error: CertificateError::Expired { .. } } => Some(peer),
+            _ => None,
+        });
+        stale.collect()
+    };
+    let known = lab.peer(2);
+    let comes_back = |lab: &mut Lab| {
+        let connection = lab.accept(2);
+        lab.core.handle_closed(lab.now, connection, CloseReason::Ended, None);
+    };
+    comes_back(&mut lab);
+    comes_back(&mut lab);
+    assert_eq!(warnings(&mut lab), [known], "once, however often it comes");
+    lab.now = lab.now + Duration::from_secs(60);
+    comes_back(&mut lab);
+    assert_eq!(warnings(&mut lab), [known], "a minute later");
+    let remote = SocketAddr::from(([8, 8, 3, 1], 50_000));
+    let stranger = lab.core.handle_accept(lab.now, remote).unwrap();
+    let dates = CloseReason::Handshake(HandshakeFailure::Dates);
+    assert_eq!(lab.secure(stranger, remote, 3), Err(dates));
+    assert_eq!(warnings(&mut lab), []);
+}
