@@ -40,6 +40,8 @@ enum Step {
     Simulate,
     /// The Python peer against a real node.
     Interop,
+    /// Every fuzz target for some seconds.
+    Fuzz,
     /// Licences, bans and sources of dependencies.
     Deny,
 }
@@ -86,6 +88,7 @@ impl Workshop {
             Step::Vectors => vectors::run(&self.root, false),
             Step::Simulate => self.simulate(),
             Step::Interop => self.interop(),
+            Step::Fuzz => self.cargo(&["xtask", "fuzz", "--seconds", "8"]),
             Step::Deny => self.deny(),
         }
     }

@@ -3,6 +3,7 @@
 //! Each command is a module with a `run` function; [`Command`] is the list of them.
 
 pub mod ci;
+pub mod fuzz;
 pub mod layers;
 pub mod simulate;
 pub mod vectors;
@@ -24,6 +25,8 @@ pub struct Xtask {
 pub enum Command {
     /// Everything that must hold before a change lands, in order, stopping at the first failure.
     Ci(ci::Args),
+    /// Runs the fuzz targets, each for some seconds.
+    Fuzz(fuzz::Args),
     /// Proves that dependencies only point down, and that pure crates and cores touch no runtime, clock or randomness.
     Layers,
     /// Runs networks of the real node on virtual time.
@@ -46,6 +49,7 @@ impl Xtask {
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is a member of a workspace")?;
         match self.command {
             Command::Ci(args) => ci::run(root, &args),
+            Command::Fuzz(args) => fuzz::run(root, &args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Layers => layers::run(root),
             Command::Vectors { bless } => vectors::run(root, bless),

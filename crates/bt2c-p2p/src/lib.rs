@@ -43,6 +43,8 @@
 mod config;
 pub mod env;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod local;
 mod manager;
 mod metrics;
