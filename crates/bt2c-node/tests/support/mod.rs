@@ -3,6 +3,7 @@
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -82,6 +83,8 @@ pub(crate) fn finish(command: &mut Command) -> Outcome {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// Every line taken from `lines` so far.
+    seen: RefCell<Vec<String>>,
     pub(crate) home: PathBuf,
 }
 
@@ -103,7 +106,7 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        let running = Self { child, lines, home: home.to_owned() };
+        let running = Self { child, lines, seen: RefCell::default(), home: home.to_owned() };
         running.wait_for("listening");
         running
     }
@@ -111,12 +114,15 @@ impl Running {
     /// Waits for a log line with this text.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
-        let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(DEADLINE) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(error) => panic!("no line with {text:?} ({error}); seen: {seen:#?}"),
+                Ok(line) => {
+                    self.seen.borrow_mut().push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no line with {text:?} ({error}); seen: {:#?}", self.seen.borrow()),
             }
         }
     }
@@ -151,13 +157,25 @@ impl Running {
             if is_right(&answer) {
                 return;
             }
-            let _ = self.lines.recv_timeout(TICK);
+            self.seen.borrow_mut().extend(self.lines.recv_timeout(TICK));
         }
         panic!("{path} stays {answer}");
     }
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.end()
+    }
+
+    /// Ends it as [`terminate`](Self::terminate) does, and gives everything that it ever logged.
+    pub(crate) fn log(mut self) -> String {
+        assert_eq!(self.end().code(), Some(0));
+        // The pipe is closed, so the last line is in.
+        self.seen.borrow_mut().extend(self.lines.iter());
+        self.seen.borrow().join("\n")
+    }
+
+    fn end(&mut self) -> ExitStatus {
         let kill = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
         assert!(kill.expect("kill runs").success());
         self.child.wait().expect("it ends")
