@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{layers, vectors};
+use crate::{coverage, layers, vectors};
 
 /// Which steps to run.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,8 @@ enum Step {
     Interop,
     /// Every fuzz target for some seconds.
     Fuzz,
+    /// Which lines the tests of bt2c-proto and bt2c-security reach, where cargo-tarpaulin is installed.
+    Coverage,
     /// Licences, bans and sources of dependencies.
     Deny,
 }
@@ -89,6 +91,7 @@ impl Workshop {
             Step::Simulate => self.simulate(),
             Step::Interop => self.interop(),
             Step::Fuzz => self.cargo(&["xtask", "fuzz", "--seconds", "8"]),
+            Step::Coverage => self.coverage(),
             Step::Deny => self.deny(),
         }
     }
@@ -116,6 +119,15 @@ impl Workshop {
         let mut run = self.command("python3");
         run.arg("tests/interop/run.py").arg("--node").arg(node);
         succeed(run)
+    }
+
+    /// For people to read, so it fails nothing where the tool does not install.
+    fn coverage(&self) -> Result<()> {
+        if coverage::is_installed(&self.root)? {
+            return coverage::run(&self.root);
+        }
+        println!("left out: cargo-tarpaulin is not installed");
+        Ok(())
     }
 
     /// Advisories are left out: their database is a repository of its own, which a build machine may not reach.
