@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::{layers, siege, vectors};
+use crate::{coverage, layers, siege, vectors};
 
 /// Which steps to run.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,10 @@ enum Step {
     Siege,
     /// The TLS of a real node, scanned from outside.
     TlsScan,
+    /// Every fuzz target for some seconds.
+    Fuzz,
+    /// Which lines the tests of bt2c-proto and bt2c-security reach, where cargo-tarpaulin is installed.
+    Coverage,
     /// Licences, bans and sources of dependencies.
     Deny,
 }
@@ -92,6 +96,8 @@ impl Workshop {
             Step::Interop => self.interop(),
             Step::Siege => siege::run(&self.root, &siege::Args::default()),
             Step::TlsScan => self.tls_scan(),
+            Step::Fuzz => self.cargo(&["xtask", "fuzz", "--seconds", "8"]),
+            Step::Coverage => self.coverage(),
             Step::Deny => self.deny(),
         }
     }
@@ -130,6 +136,15 @@ impl Workshop {
     fn node(&self) -> Result<PathBuf> {
         self.cargo(&["build", "--package", "bt2c-node"])?;
         Ok(layers::metadata(&self.root)?.target_directory.join("debug").join("bt2c-node"))
+    }
+
+    /// For people to read, so it fails nothing where the tool does not install.
+    fn coverage(&self) -> Result<()> {
+        if coverage::is_installed(&self.root)? {
+            return coverage::run(&self.root);
+        }
+        println!("left out: cargo-tarpaulin is not installed");
+        Ok(())
     }
 
     /// Advisories are left out: their database is a repository of its own, which a build machine may not reach.

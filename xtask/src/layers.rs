@@ -2,7 +2,8 @@
 //!
 //! - The six crates stand in one order, and a crate depends only on those below it, tests included. Nothing depends on
 //!   `xtask` or `tests`.
-//! - No layer turns on the feature `simulation` of another: a node cannot be built with switches for its defences.
+//! - No layer turns on the feature `simulation` or `fuzzing` of another: a node cannot be built with switches for its
+//!   defences, nor with doors into its cores.
 //! - Pure crates, and the cores of the others, name no runtime, clock, thread, file, socket, process, randomness of
 //!   their own, or map whose order changes from run to run. Comments, strings and tests may.
 //!
@@ -26,7 +27,7 @@ const ORDER: [&str; 6] =
     ["bt2c-proto", "bt2c-security", "bt2c-discovery", "bt2c-p2p", "bt2c-sync", "bt2c-node"];
 
 /// Members that stand above all layers.
-const ABOVE: [&str; 2] = ["xtask", "bt2c-tests"];
+const ABOVE: [&str; 3] = ["xtask", "bt2c-tests", "bt2c-fuzz"];
 
 /// Crates that are pure as a whole.
 const PURE_CRATES: [&str; 3] = ["bt2c-proto", "bt2c-security", "bt2c-discovery"];
@@ -41,7 +42,7 @@ const RUNTIMES: [&str; 5] = ["tokio", "tokio-rustls", "axum", "ureq", "tracing-s
 pub fn run(root: &Path) -> Result<()> {
     let metadata = metadata(root)?;
     let mut violations = arrows(&metadata.packages);
-    violations.extend(simulation(&metadata.packages));
+    violations.extend(special(&metadata.packages));
     let scanned = purity::check(root, &mut violations)?;
     for violation in &violations {
         eprintln!("{violation}");
@@ -89,24 +90,26 @@ pub(crate) fn metadata(root: &Path) -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("reading what cargo metadata says")
 }
 
-/// The feature under which defences can be switched off.
-const SIMULATION: &str = "simulation";
+/// The features that no node is built with: under one defences can be switched off, under the other cores are open.
+const SPECIAL: [&str; 2] = ["simulation", "fuzzing"];
 
-/// Every way in which a node could be built so that its defences can be switched off.
-fn simulation(packages: &[Package]) -> Vec<String> {
+/// Every way in which a node could be built with a special feature.
+fn special(packages: &[Package]) -> Vec<String> {
     let mut violations = Vec::new();
     for package in packages.iter().filter(|package| ORDER.contains(&package.name.as_str())) {
         let name = &package.name;
-        let takes = |other: &&Dependency| other.features.iter().any(|feature| feature == SIMULATION);
-        for other in package.dependencies.iter().filter(takes) {
-            let other = &other.name;
-            violations.push(format!("{name} takes {other} with {SIMULATION}: only what stands above may"));
-        }
-        let leads = |(feature, others): (&String, &Vec<String>)| {
-            feature != SIMULATION && others.iter().any(|other| other.ends_with(SIMULATION))
-        };
-        if package.features.iter().any(leads) {
-            violations.push(format!("a feature of {name} other than {SIMULATION} turns that on"));
+        for special in SPECIAL {
+            let takes = |other: &&Dependency| other.features.iter().any(|feature| feature == special);
+            for other in package.dependencies.iter().filter(takes) {
+                let other = &other.name;
+                violations.push(format!("{name} takes {other} with {special}: only what stands above may"));
+            }
+            let leads = |(feature, others): (&String, &Vec<String>)| {
+                feature != special && others.iter().any(|other| other.ends_with(special))
+            };
+            if package.features.iter().any(leads) {
+                violations.push(format!("a feature of {name} other than {special} turns that on"));
+            }
         }
     }
     violations
@@ -213,19 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_turns_the_switches_on_is_found() {
+    fn a_layer_that_turns_a_special_feature_on_is_found() {
         let with = |name: &str, features: &[&str]| {
             let features = features.iter().map(|feature| (*feature).to_owned()).collect();
             let dependency = Dependency { name: "bt2c-proto".to_owned(), kind: None, features };
             Package { dependencies: vec![dependency], ..package(name) }
         };
-        assert_eq!(simulation(&[with("xtask", &["simulation"]), with("bt2c-p2p", &["other"])]).len(), 0);
-        assert_eq!(simulation(&[with("bt2c-node", &["simulation"])]).len(), 1);
-        let forwarding = |feature: &str| {
-            let features = [(feature.to_owned(), vec!["bt2c-proto/simulation".to_owned()])].into();
-            simulation(&[Package { features, ..package("bt2c-p2p") }]).len()
-        };
-        assert_eq!((forwarding("simulation"), forwarding("default")), (0, 1));
+        for feature in SPECIAL {
+            assert_eq!(special(&[with("xtask", &[feature]), with("bt2c-p2p", &["other"])]).len(), 0);
+            assert_eq!(special(&[with("bt2c-node", &[feature])]).len(), 1);
+            let forwarding = |from: &str| {
+                let features = [(from.to_owned(), vec![format!("bt2c-proto/{feature}")])].into();
+                special(&[Package { features, ..package("bt2c-p2p") }]).len()
+            };
+            assert_eq!((forwarding(feature), forwarding("default")), (0, 1));
+        }
     }
 
     #[test]

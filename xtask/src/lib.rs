@@ -3,6 +3,8 @@
 //! Each command is a module with a `run` function; [`Command`] is the list of them.
 
 pub mod ci;
+pub mod coverage;
+pub mod fuzz;
 pub mod layers;
 pub mod siege;
 pub mod simulate;
@@ -25,6 +27,10 @@ pub struct Xtask {
 pub enum Command {
     /// Everything that must hold before a change lands, in order, stopping at the first failure.
     Ci(ci::Args),
+    /// Prints which lines of bt2c-proto and bt2c-security their tests reach.
+    Coverage,
+    /// Runs the fuzz targets, each for some seconds.
+    Fuzz(fuzz::Args),
     /// Proves that dependencies only point down, and that pure crates and cores touch no runtime, clock or randomness.
     Layers,
     /// Hundreds of hostile connections against one real node, measured: see CONTRIBUTING.md.
@@ -49,6 +55,8 @@ impl Xtask {
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is a member of a workspace")?;
         match self.command {
             Command::Ci(args) => ci::run(root, &args),
+            Command::Coverage => coverage::run(root),
+            Command::Fuzz(args) => fuzz::run(root, &args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Siege(args) => siege::run(root, &args),
             Command::Layers => layers::run(root),

@@ -44,6 +44,8 @@ mod config;
 mod decisions;
 pub mod env;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod local;
 mod manager;
 mod metrics;

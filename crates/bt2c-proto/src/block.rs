@@ -160,8 +160,10 @@ struct WireBlock {
 }
 
 fn transactions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Transaction>, D::Error> {
-    let entries = bounded::list::<MAX_TRANSACTIONS, Object<Transaction>, _>(deserializer)?;
-    Ok(entries.into_iter().map(|Object(transaction)| transaction).collect())
+    bounded::filtered::<MAX_TRANSACTIONS, Object<Transaction>, Transaction, D>(
+        deserializer,
+        |Object(transaction)| Some(transaction),
+    )
 }
 
 fn validator<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {

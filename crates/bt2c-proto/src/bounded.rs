@@ -12,20 +12,33 @@ where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
 {
-    struct Visitor<T, const MAX: usize>(PhantomData<T>);
+    filtered::<MAX, T, T, D>(deserializer, Some)
+}
 
-    impl<'de, T: Deserialize<'de>, const MAX: usize> de::Visitor<'de> for Visitor<T, MAX> {
-        type Value = Vec<T>;
+/// A list of at most `MAX` entries, of which only those are kept that `keep` makes something of: what is dropped never
+/// takes room, however short it was.
+pub(crate) fn filtered<'de, const MAX: usize, T, U, D>(
+    deserializer: D,
+    keep: fn(T) -> Option<U>,
+) -> Result<Vec<U>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Visitor<T, U, const MAX: usize>(fn(T) -> Option<U>);
+
+    impl<'de, T: Deserialize<'de>, U, const MAX: usize> de::Visitor<'de> for Visitor<T, U, MAX> {
+        type Value = Vec<U>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "a list of at most {MAX} entries")
         }
 
-        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<U>, A::Error> {
             let mut entries = Vec::new();
-            while entries.len() < MAX {
+            for _ in 0..MAX {
                 match seq.next_element()? {
-                    Some(entry) => entries.push(entry),
+                    Some(entry) => entries.extend((self.0)(entry)),
                     None => return Ok(entries),
                 }
             }
@@ -33,6 +46,10 @@ where
                 Ok(None) => Ok(entries),
                 _ => Err(de::Error::invalid_length(MAX + 1, &self)),
             }
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<Vec<U>, E> {
+            Err(string_instead_of(&self))
         }
     }
 
@@ -45,7 +62,14 @@ where
         }
     }
 
-    deserializer.deserialize_seq(Visitor::<T, MAX>(PhantomData))
+    deserializer.deserialize_any(Visitor::<T, U, MAX>(keep))
+}
+
+/// The error for a string where something else belongs. The one that serde makes quotes the string: up to 18 times its
+/// length while it is written, and the peer's words in our log. It is made before a visitor is asked unless the visitor
+/// asks for `any`, which is why the visitors here do.
+pub(crate) fn string_instead_of<E: de::Error>(expected: &dyn de::Expected) -> E {
+    E::invalid_type(de::Unexpected::Other("string"), expected)
 }
 
 /// `deserialize_with` for a struct that must be spelled as a JSON object. Derived code alone also takes an array of the
@@ -67,9 +91,13 @@ where
         fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
             T::deserialize(de::value::MapAccessDeserializer::new(map))
         }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<T, E> {
+            Err(string_instead_of(&self))
+        }
     }
 
-    deserializer.deserialize_map(Visitor(PhantomData))
+    deserializer.deserialize_any(Visitor(PhantomData))
 }
 
 /// A `T` read by [`object`], where a type is called for and not a function: as an entry of a list, in an `Option`.
@@ -217,6 +245,34 @@ mod tests {
     fn a_list_may_be_full_but_not_longer() {
         assert_eq!(serde_json::from_str::<Three>("[1,2,3]").unwrap().0, [1, 2, 3]);
         assert!(serde_json::from_str::<Three>("[1,2,3,4]").is_err());
+    }
+
+    #[test]
+    fn what_a_list_does_not_keep_still_counts() {
+        fn odd<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+            filtered::<3, u8, u8, D>(deserializer, |number| (number % 2 == 1).then_some(number))
+        }
+
+        #[derive(Deserialize)]
+        struct Odd(#[serde(deserialize_with = "odd")] Vec<u8>);
+
+        assert_eq!(serde_json::from_str::<Odd>("[1,2,3]").unwrap().0, [1, 3]);
+        assert!(serde_json::from_str::<Odd>("[2,2,2,2]").is_err());
+    }
+
+    #[test]
+    fn a_string_where_none_belongs_is_refused_without_its_words() {
+        for error in [
+            serde_json::from_str::<Three>(r#""secret""#).map(drop).unwrap_err(),
+            serde_json::from_str::<Object<Three>>(r#""secret""#).map(drop).unwrap_err(),
+            serde_json::from_str::<crate::Height>(r#""secret""#).map(drop).unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(
+                error.starts_with("invalid type: string, expected a") && !error.contains("secret"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -141,3 +141,52 @@ impl Genesis {
         BlockHash::from_bytes(hasher.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    fn validator(key: u32, weight: u64) -> Validator {
+        let public_key = Blob::try_from(key.to_be_bytes().as_slice()).unwrap();
+        Validator { public_key, weight: NonZeroU64::new(weight).unwrap() }
+    }
+
+    fn genesis(millis: u64, timestamp: u64, validators: Vec<Validator>) -> Result<Genesis, GenesisError> {
+        Genesis::new(Network::Devnet, timestamp, Duration::from_millis(millis), validators)
+    }
+
+    #[test]
+    fn parameters_outside_the_protocol_page_are_refused() {
+        let one = || vec![validator(1, 1)];
+        let crowd = |count: u32| (0..count).map(|key| validator(key, 1)).collect::<Vec<_>>();
+        for (millis, timestamp, validators) in
+            [(1000, 0, one()), (86_400_000, crate::limits::MAX_INTEGER, one()), (1500, 1, crowd(65_535))]
+        {
+            assert!(genesis(millis, timestamp, validators).is_ok(), "{millis} {timestamp}");
+        }
+        for millis in [0, 999, 86_400_001] {
+            assert!(matches!(genesis(millis, 0, one()), Err(GenesisError::BlockTime(_))), "{millis}");
+        }
+        let uneven = Genesis::new(Network::Devnet, 0, Duration::from_micros(1_000_500), one());
+        assert!(matches!(uneven, Err(GenesisError::BlockTime(_))));
+        let late = genesis(1000, crate::limits::MAX_INTEGER + 1, one());
+        assert!(matches!(late, Err(GenesisError::Timestamp(_))));
+        for count in [0, 65_536] {
+            assert!(
+                matches!(genesis(1000, 0, crowd(count)), Err(GenesisError::ValidatorCount(_))),
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_validator_counts_twice_and_weights_add_up() {
+        let twice = vec![validator(1, 1), validator(2, 1), validator(1, 5)];
+        assert!(matches!(genesis(1000, 0, twice), Err(GenesisError::Duplicate(_))));
+        let heavy = |last| genesis(1000, 0, vec![validator(1, u64::MAX - 1), validator(2, last)]);
+        assert!(heavy(1).is_ok());
+        assert!(matches!(heavy(2), Err(GenesisError::Weights)));
+    }
+}

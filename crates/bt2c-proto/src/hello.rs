@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroU16, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     bounded::{self, Object, Text},
@@ -10,7 +10,7 @@ use crate::{
     ids::NodeId,
     limits::{MAX_FEATURE_LEN, MAX_FEATURES, MAX_TEXT},
     net::{WireAddr, canonical},
-    numbers::{Height, integer, optional_integer},
+    numbers::{Height, integer, narrow},
 };
 
 /// Data of `hello`. Everything after `last_block_hash` is optional: a peer that knows only the base protocol sends none
@@ -33,7 +33,7 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis_hash: Option<BlockHash>,
     /// The port at which the sender takes connections, at the address it is seen at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "port")]
     pub listen_port: Option<NonZeroU16>,
     /// Software and version, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,13 +65,13 @@ pub struct Limits {
     #[serde(deserialize_with = "integer")]
     pub frame_size: u64,
     /// Pushed transactions a second that the sender takes on a connection.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
     pub transactions_per_second: Option<u64>,
     /// Pushed blocks a second that the sender takes on a connection.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
     pub blocks_per_second: Option<u64>,
     /// Pushed bytes a second that the sender takes on a connection.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_integer")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
     pub push_bytes_per_second: Option<u64>,
 }
 
@@ -101,6 +101,11 @@ fn hash_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Blo
     }
 
     crate::serde_text::deserialize::<D, Lenient>(deserializer).map(|Lenient(hash)| hash)
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU16>, D::Error> {
+    let Some(port) = narrow::<u16, D>(deserializer)? else { return Ok(None) };
+    NonZeroU16::new(port).map(Some).ok_or_else(|| de::Error::custom("port is 0"))
 }
 
 fn features<'de, D: Deserializer<'de>>(

@@ -177,4 +177,10 @@ mod tests {
         assert_eq!("a b".parse::<NodeId>(), Err(NodeIdError::Character(' ')));
         assert!("A-z_0.9".parse::<NodeId>().is_ok());
     }
+
+    #[test]
+    fn each_network_has_the_port_of_the_protocol_page() {
+        let ports = [Network::Mainnet, Network::Testnet, Network::Devnet].map(Network::default_port);
+        assert_eq!(ports, [8338, 8337, 8336]);
+    }
 }

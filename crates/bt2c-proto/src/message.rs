@@ -14,7 +14,7 @@ use crate::{
     hello::Hello,
     limits::{DEFAULT_PEERS, MAX_BLOCKS, MAX_PEERS, MAX_TEXT},
     net::{WireAddr, canonical},
-    numbers::{Height, WireInteger, integer},
+    numbers::{Height, WireInteger, integer, narrow},
     transaction::Transaction,
 };
 
@@ -160,8 +160,7 @@ fn canonical_addresses<S: serde::Serializer>(addrs: &[SocketAddr], serializer: S
 
 /// Reads addresses, bounded by the number of entries and not of those that are kept.
 fn addresses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let entries: Vec<WireAddr> = bounded::list::<MAX_PEERS, _, _>(deserializer)?;
-    Ok(entries.into_iter().filter_map(|WireAddr(addr)| addr).collect())
+    bounded::filtered::<MAX_PEERS, WireAddr, SocketAddr, D>(deserializer, |WireAddr(addr)| addr)
 }
 
 /// Data of `get_blocks`.
@@ -212,7 +211,7 @@ pub struct Throttled {
     #[serde(rename = "type")]
     pub kind: Text<MAX_TEXT>,
     /// The delayed request's id, if it had one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
     pub request_id: Option<u32>,
     /// Milliseconds until the answer.
     #[serde(deserialize_with = "integer")]

@@ -289,4 +289,21 @@ mod tests {
             assert!(text.parse::<PeerAddr>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_name_that_resolved_keeps_its_pin_and_port() {
+        let pinned: PeerAddr = format!("{}@seed.example.org:8338", "ab".repeat(32)).parse().unwrap();
+        assert_eq!(pinned.socket_addr(), None);
+        let at = pinned.at("192.0.2.7".parse().unwrap());
+        assert_eq!((at.pin, at.socket_addr()), (pinned.pin, "192.0.2.7:8338".parse().ok()));
+    }
+
+    #[test]
+    fn netgroups_of_both_families_differ_in_their_bytes() {
+        let bytes = |ip: &str| Netgroup::of(ip.parse().unwrap()).to_bytes();
+        assert_eq!(bytes("192.0.2.7"), [4, 192, 0, 0, 0]);
+        assert_eq!(bytes("192.0.2.7"), bytes("::ffff:192.0.99.1"));
+        let v6 = bytes("2001:db8:7::1");
+        assert_eq!((v6[0], v6.len(), &v6[1..5]), (6, 17, &[0x20, 0x01, 0x0d, 0xb8][..]));
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::limits::MAX_INTEGER;
+use crate::{bounded::string_instead_of, limits::MAX_INTEGER};
 
 /// A block's height; the genesis block has height 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -65,19 +65,36 @@ pub(crate) struct WireInteger(#[serde(deserialize_with = "integer")] pub(crate) 
 
 /// `deserialize_with` for a wire integer.
 pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let value = u64::deserialize(deserializer)?;
-    if value > MAX_INTEGER {
-        return Err(de::Error::custom(format_args!("integer {value} is above 2^53-1")));
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an integer from 0 to 2^53-1")
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+            if value > MAX_INTEGER {
+                return Err(E::custom(format_args!("integer {value} is above 2^53-1")));
+            }
+            Ok(value)
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<u64, E> {
+            Err(string_instead_of(&self))
+        }
     }
-    Ok(value)
+
+    deserializer.deserialize_any(Visitor)
 }
 
-/// `deserialize_with` for a wire integer that may be missing.
-pub(crate) fn optional_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    struct Integer(#[serde(deserialize_with = "integer")] u64);
-
-    Ok(Option::<Integer>::deserialize(deserializer)?.map(|Integer(value)| value))
+/// `deserialize_with` for an optional wire integer, of a narrower type if need be.
+pub(crate) fn narrow<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(WireInteger(value)) = Option::deserialize(deserializer)? else { return Ok(None) };
+    T::try_from(value).map(Some).map_err(|_| de::Error::custom(format_args!("integer {value} is too large")))
 }
 
 /// `deserialize_with` for an envelope's advisory timestamp: whole seconds, or a float that is cut to them.
@@ -113,6 +130,10 @@ pub(crate) fn lenient_timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> R
 
         fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
             Ok(None)
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<Self::Value, E> {
+            Err(string_instead_of(&self))
         }
     }
 

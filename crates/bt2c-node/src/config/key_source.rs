@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use crate::genesis::DEVNET_VALIDATORS;
 const DEVNET: &str = "devnet:";
 
 /// Largest file read: an RSA-4096 key in PEM takes 3.3 kB.
-const FILE_LIMIT: u64 = 64 << 10;
+const FILE_LIMIT: usize = 64 << 10;
 
 /// A key to sign blocks or transactions with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,17 +48,19 @@ impl KeySource {
 }
 
 fn read(path: &Path) -> Result<Identity, KeySourceError> {
-    let mut text = zeroize::Zeroizing::new(String::new());
-    let mode = File::open(path)
-        .and_then(|file| {
-            let mode = file.metadata()?.mode();
-            file.take(FILE_LIMIT).read_to_string(&mut text)?;
-            Ok(mode & 0o777)
-        })
-        .map_err(|source| KeySourceError::Read { path: path.to_owned(), source })?;
+    let failed = |source| KeySourceError::Read { path: path.to_owned(), source };
+    // The link itself is looked at first: opening would follow it, and opening a pipe would wait.
+    if !fs::symlink_metadata(path).map_err(failed)?.is_file() {
+        return Err(KeySourceError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeySourceError::NotPrivate { path: path.to_owned(), mode });
     }
+    // With its capacity reserved the text never moves, so no unwiped copy of the key stays behind.
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(FILE_LIMIT));
+    file.take(FILE_LIMIT as u64).read_to_string(&mut text).map_err(failed)?;
     Identity::from_pem(&text).map_err(|source| KeySourceError::Form { path: path.to_owned(), source })
 }
 
@@ -112,6 +114,12 @@ pub enum KeySourceError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A symbolic link, directory or device instead of a file.
+    #[error("key {} is not a regular file: name the file itself", path.display())]
+    NotAFile {
+        /// What is no file.
+        path: PathBuf,
+    },
     /// The file holds no key.
     #[error("key {}: {source}; it takes RSA, PKCS#8 PEM", path.display())]
     Form {
@@ -134,7 +142,7 @@ pub enum KeySourceError {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -156,6 +164,19 @@ mod tests {
         assert!(source.read(Network::Mainnet).unwrap_err().to_string().contains("PKCS#8"));
         let missing = KeySource::File("/nowhere.pem".into()).read(Network::Devnet);
         assert!(matches!(missing, Err(KeySourceError::Read { .. })));
+    }
+
+    #[test]
+    fn a_linked_key_and_a_directory_in_its_place_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("key.pem"), dir.path().join("link.pem"));
+        fs::write(&file, fixtures::identity(0).to_pem().as_bytes()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&file, &link).unwrap();
+        for path in [link, dir.path().to_owned()] {
+            let error = KeySource::File(path).read(Network::Devnet).unwrap_err();
+            assert!(matches!(error, KeySourceError::NotAFile { .. }), "{error}");
+        }
     }
 
     #[test]

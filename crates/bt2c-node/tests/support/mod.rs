@@ -3,6 +3,7 @@
 #![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -84,6 +85,8 @@ pub(crate) struct Running {
     lines: Receiver<String>,
     /// What it logged before it listened.
     pub(crate) before: Vec<String>,
+    /// Every line taken from `lines` so far.
+    seen: RefCell<Vec<String>>,
     pub(crate) home: PathBuf,
 }
 
@@ -105,7 +108,8 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        let mut running = Self { child, lines, before: Vec::new(), home: home.to_owned() };
+        let mut running =
+            Self { child, lines, before: Vec::new(), seen: RefCell::default(), home: home.to_owned() };
         running.before = running.until("listening");
         running
     }
@@ -119,16 +123,17 @@ impl Running {
     /// The log up to the next line with this text.
     #[track_caller]
     fn until(&self, text: &str) -> Vec<String> {
-        let mut seen = Vec::new();
+        let mut lines = Vec::new();
         loop {
             match self.lines.recv_timeout(DEADLINE) {
                 Ok(line) => {
-                    seen.push(line);
-                    if seen.last().is_some_and(|line| line.contains(text)) {
-                        return seen;
+                    self.seen.borrow_mut().push(line.clone());
+                    lines.push(line);
+                    if lines.last().is_some_and(|line| line.contains(text)) {
+                        return lines;
                     }
                 }
-                Err(error) => panic!("no line with {text:?} ({error}); seen: {seen:#?}"),
+                Err(error) => panic!("no line with {text:?} ({error}); seen: {:#?}", self.seen.borrow()),
             }
         }
     }
@@ -168,13 +173,25 @@ impl Running {
             if is_right(&answer) {
                 return;
             }
-            let _ = self.lines.recv_timeout(TICK);
+            self.seen.borrow_mut().extend(self.lines.recv_timeout(TICK));
         }
         panic!("{path} stays {answer}");
     }
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.end()
+    }
+
+    /// Ends it as [`terminate`](Self::terminate) does, and gives everything that it ever logged.
+    pub(crate) fn log(mut self) -> String {
+        assert_eq!(self.end().code(), Some(0));
+        // The pipe is closed, so the last line is in.
+        self.seen.borrow_mut().extend(self.lines.iter());
+        self.seen.borrow().join("\n")
+    }
+
+    fn end(&mut self) -> ExitStatus {
         let kill = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
         assert!(kill.expect("kill runs").success());
         self.child.wait().expect("it ends")

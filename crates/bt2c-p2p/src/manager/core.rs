@@ -10,6 +10,9 @@
 //! accepted ┘                                  └── held while an older connection is probed
 //! ```
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},

@@ -9,6 +9,8 @@
 //! it sees the hello) nor what messages mean. While a verdict is awaited, nothing is read.
 
 mod admission;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod greeting;
 mod liveness;
 

@@ -108,3 +108,17 @@ fn frames_from_stored_bytes_equal_serialised_ones() {
     let overhead = Frame::blocks::<&[u8]>(&[], &"n".repeat(54).parse().unwrap(), Time::from_millis(u64::MAX));
     assert!(overhead.unwrap().bytes().len() < BLOCKS_FRAME_OVERHEAD);
 }
+
+#[test]
+fn what_does_not_fit_a_frame_is_not_encoded() {
+    let sender: NodeId = "alice".parse().unwrap();
+    let (block, now) = (vec![b'x'; FRAME_LIMIT], Time::from_secs(1));
+    let error = Frame::new_block(&block, &sender, now).unwrap_err();
+    assert!(matches!(error, FrameError::TooLong { len, limit: FRAME_LIMIT } if len > FRAME_LIMIT));
+    let fits = &block[BLOCKS_FRAME_OVERHEAD..];
+    let frame = Frame::blocks(&[fits], &sender, now).unwrap();
+    assert_eq!(frame.kind(), MessageKind::Blocks);
+    let mut written = BytesMut::new();
+    FrameCodec::new().encode(frame.clone(), &mut written).unwrap();
+    assert_eq!(written, frame.bytes());
+}

@@ -353,3 +353,17 @@ fn standings_are_told_and_written_in_batches_and_outlive_a_restart() {
     assert_eq!(second.standing(due, ip("192.0.2.77"), Some(&peer(1))), 15, "with its group's");
     assert!(second.bans(due).is_empty() && first.bans(due).is_empty());
 }
+
+#[test]
+fn newcomers_that_find_the_table_full_are_refused_together_and_nobody_is_banned() {
+    let mut manager = manager();
+    let number = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+    for n in 0..16_384 {
+        assert_eq!(manager.admit_attempt(START, number(n)), Attempt::Admit);
+    }
+    let strangers = (0..200).map(|n| manager.admit_attempt(START, number(20_000 + n)));
+    let refused = strangers.filter(|attempt| *attempt == Attempt::OverLimit).count();
+    assert_eq!(refused, 100, "they share the attempts of one");
+    assert_eq!((actions(&mut manager), manager.bans(START)), (vec![], vec![]));
+    assert_eq!(manager.admit_attempt(START, number(3)), Attempt::Admit, "those who were known still are");
+}
