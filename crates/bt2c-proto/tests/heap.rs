@@ -17,9 +17,9 @@ static HEAP: PeakAlloc = PeakAlloc;
 /// Bytes of heap allowed for each byte received.
 const FACTOR: usize = 16;
 
-/// What a frame counts at least, in bytes, header included: the bookkeeping of a shared buffer and of an error, under 192
+/// What a frame counts at least, in bytes, header included: the bookkeeping of a shared buffer and of an error, under 256
 /// bytes together, does not shrink with the frame. No message has fewer than 25.
-const SMALLEST: usize = 12;
+const SMALLEST: usize = 16;
 
 /// Bytes that mean something to a parser, or nothing to anybody.
 const DAMAGE: &[u8] = b"{}[]\",:\\u0019.eE- nt\x00\x7f\xff";

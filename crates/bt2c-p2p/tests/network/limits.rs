@@ -80,16 +80,18 @@ async fn three_peers_an_ip_and_ten_a_subnet_are_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_attempts_than_the_limit_ban_the_ip() {
+async fn a_hundred_attempts_over_the_limit_ban_the_ip() {
     let world = World::new(5);
     let node = world.node(1).await;
     let from = crate::harness::ip(200);
-    for _ in 0..110 {
+    for _ in 0..230 {
         drop(knock(&world, from, node.addr).await);
     }
     let ban = until(5, async || node.handle.is_banned(from).await, Option::is_some).await.unwrap();
     assert_eq!(ban.reason, "attempt_excess");
-    assert_eq!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Rate)), 1);
+    // A knock takes ten milliseconds, so the buckets gain a few meanwhile.
+    let refused = node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Rate));
+    assert!((101..=106).contains(&refused), "{refused}");
     assert!(node.handle.metrics().closed_for(CloseReason::Refused(CloseCode::Banned)) > 1);
 }
 
