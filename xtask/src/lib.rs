@@ -8,6 +8,8 @@ pub mod fuzz;
 pub mod layers;
 pub mod siege;
 pub mod simulate;
+#[cfg(test)]
+mod threats;
 pub mod vectors;
 
 use std::path::Path;
