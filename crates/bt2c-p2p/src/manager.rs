@@ -1,6 +1,7 @@
 //! The manager: a pure core, the actor that drives it, and the handle that others hold.
 
 mod actor;
+mod clock;
 mod connection;
 mod contest;
 pub(crate) mod core;

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub(crate) offences: Family<OffenceLabel, Counter>,
     /// Bans made since the start.
     pub(crate) bans: Counter,
+    /// Bans that were due and not made, for the table was full.
+    pub(crate) bans_missed: Counter,
     /// Relayed objects.
     pub(crate) relayed: Counter,
 }
@@ -74,6 +76,8 @@ impl Metrics {
         registry.register("bytes_sent", "Bytes sent, TLS excluded", self.bytes_out.clone());
         registry.register("offences", "Offences charged to peers, by name", self.offences.clone());
         registry.register("bans", "Bans made since the start", self.bans.clone());
+        let help = "Bans that were due and not made, for the table was full";
+        registry.register("bans_missed", help, self.bans_missed.clone());
         registry.register("relayed", "Blocks and transactions relayed", self.relayed.clone());
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum Note {
     },
     /// The peer's hello is in; a [`Command::Admit`] or [`Command::Refuse`] is awaited.
     Hello { connection: ConnectionId, hello: Box<Hello> },
+    /// By its hello it is so many seconds later at the peer than here.
+    Clock { connection: ConnectionId, ahead: i64 },
     /// A message that the manager itself handles.
     Message { connection: ConnectionId, message: Message },
     /// The peer did this.

@@ -33,6 +33,8 @@ struct IpRecord {
     attempts: Bucket,
     /// Attempts that are refused, up to which they are no offence.
     tolerated_attempts: Bucket,
+    /// No attempt is let through before.
+    held_off_until: Time,
     failures: VecDeque<Time>,
     score: Score,
     last_used: Time,
@@ -63,9 +65,16 @@ impl Ledger {
     /// Counts a connection attempt.
     pub(crate) fn attempt(&mut self, now: Time, ip: IpUnit, config: &SecurityConfig) -> AttemptCount {
         match self.record(now, ip, config) {
-            (record, _) if record.attempts.take(now) => AttemptCount::Within,
+            (record, _) if record.held_off_until <= now && record.attempts.take(now) => AttemptCount::Within,
             (record, true) if !record.tolerated_attempts.take(now) => AttemptCount::Flood,
             _ => AttemptCount::Over,
+        }
+    }
+
+    /// Lets none of an IP's attempts through for a while: it earned a ban for which there is no room.
+    pub(crate) fn hold_off(&mut self, now: Time, ip: IpUnit, config: &SecurityConfig) {
+        if let (record, true) = self.record(now, ip, config) {
+            record.held_off_until = now + HELD_OFF;
         }
     }
 
@@ -192,6 +201,7 @@ impl IpRecord {
             requests: Arc::new(Bucket::per_minute(now, config.requests_per_minute)),
             attempts: Bucket::per_minute(now, config.attempts_per_minute),
             tolerated_attempts: Bucket::per_minute(now, TOLERATED_ATTEMPTS),
+            held_off_until: Time::default(),
             failures: VecDeque::new(),
             score: Score::default(),
             last_used: now,
@@ -205,7 +215,10 @@ impl IpRecord {
     }
 
     fn is_idle(&self, now: Time) -> bool {
-        now.since(self.last_used) >= REFILLED_AFTER && self.failures.is_empty() && self.score.points(now) == 0
+        now.since(self.last_used) >= REFILLED_AFTER
+            && self.held_off_until <= now
+            && self.failures.is_empty()
+            && self.score.points(now) == 0
     }
 }
 
@@ -233,6 +246,9 @@ const POINT_LASTS: Duration = Duration::from_secs(60);
 /// Attempts over the limit that are only refused, a minute. Nobody is told the limit before a hello, so a low one must not
 /// make offenders of those who could not know it: a node redials an address once a second at most.
 const TOLERATED_ATTEMPTS: NonZeroU32 = NonZeroU32::new(100).expect("100 is not 0");
+
+/// How long an IP is kept out that cannot be banned: an offender for each place in the table comes back once in this time.
+const HELD_OFF: Duration = Duration::from_secs(60);
 
 /// Most IPs kept: under 4 MB.
 const MAX_IPS: usize = 16_384;

@@ -49,6 +49,8 @@ pub enum SecurityAction {
     Standing(Subject, i32),
     /// Close every connection that the ban's subject matches, with the code `banned` where it can be told.
     Banned(Ban),
+    /// Count this: it was not banned, for the table is full.
+    BanMissed(Subject),
     /// A ban ended by itself, or was lifted by hand.
     Unbanned {
         /// Whose.
@@ -275,6 +277,10 @@ impl SecurityManager {
         }
         self.ledger.settle(unit, peer.as_ref());
         let ban = self.punish(now, self.range_to_ban(now, ip), offence, &evidence);
+        if ban.is_none() {
+            // Live bans are not given up for it, so it is at least slowed down.
+            self.ledger.hold_off(now, unit, &self.config);
+        }
         let peer_ban = peer.and_then(|peer| self.punish(now, peer.into(), offence, &evidence));
         ban.or(peer_ban)
     }
@@ -410,7 +416,10 @@ impl SecurityManager {
         if self.exempt(&subject) {
             return None;
         }
-        let (ban, is_new) = self.bans.punish(now, subject, offence.name(), evidence)?;
+        let Some((ban, is_new)) = self.bans.punish(now, subject, offence.name(), evidence) else {
+            self.actions.push_back(SecurityAction::BanMissed(subject));
+            return None;
+        };
         if is_new {
             self.announce(now, &ban);
         }

@@ -76,6 +76,8 @@ pub(crate) struct Actor {
     pub(crate) replies: BTreeMap<RequestId, oneshot::Sender<Result<(), SubmitError>>>,
     pub(crate) waiting: Vec<oneshot::Sender<Tip>>,
     pub(crate) counted: Counters,
+    /// When the log last told of what a peer brought about.
+    pub(crate) complained: Option<Time>,
     pub(crate) next_request: RequestId,
 }
 

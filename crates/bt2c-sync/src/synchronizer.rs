@@ -118,6 +118,7 @@ impl BlockchainSynchronizer {
             waiting: Vec::new(),
             counted: Counters::default(),
             next_request: 0,
+            complained: None,
         };
         tasks.spawn(actor.run(inputs));
         tasks.close();

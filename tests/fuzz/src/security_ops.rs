@@ -194,6 +194,9 @@ impl Run {
                 SecurityAction::Standing(subject, standing) => {
                     assert!(standing.abs() <= MAX_STANDING, "{subject}: {standing}");
                 }
+                SecurityAction::BanMissed(subject) => {
+                    assert!(self.live().len() >= MAX_BANS, "{subject} was not banned though there is room");
+                }
                 SecurityAction::PersistReputation(file) => self.standings = Some(file),
             }
         }

@@ -187,6 +187,7 @@ impl Actor {
                 }
                 answer(reply, self.core.handle_secured(now, connection, remote, &certificate));
             }
+            Note::Clock { connection, ahead } => self.core.handle_clock(connection, ahead),
             Note::Hello { connection, hello } => self.core.handle_hello(now, connection, hello),
             Note::Message { connection, message } => self.core.handle_message(now, connection, message),
             Note::Report { connection, offence, evidence } => {
@@ -250,6 +251,13 @@ impl Actor {
             Action::StaleCertificate { peer, error } => {
                 tracing::warn!(%peer, %error, "a peer met before shows a certificate outside its dates; let in all the same");
             }
+            Action::ClockOff { peers, ahead } => tracing::warn!(
+                peers,
+                ahead_s = ahead,
+                "this machine's clock seems to be wrong: at most outbound peers it is later by that (negative: earlier); \
+                 set it, or blocks come too early or too late"
+            ),
+            Action::BanMissed => drop(self.handle.shared.metrics.bans_missed.inc()),
             Action::Resolve { name, port } => self.resolve(name, port),
             Action::Persist(file, bytes) => self.saver.save(file, bytes),
             Action::Banned(ban) => {

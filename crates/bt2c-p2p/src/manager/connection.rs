@@ -24,6 +24,8 @@ pub(super) struct Conn {
     pub(super) standing: Standing,
     /// When it may be asked for addresses.
     pub(super) asks: AskPace,
+    /// How many seconds later it is there than here, by its hello.
+    pub(super) clock_ahead: Option<i64>,
 }
 
 /// Our own pace when we ask a peer for addresses: no more than a third of the requests that it takes, evenly spread.

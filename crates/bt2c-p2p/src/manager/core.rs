@@ -68,6 +68,10 @@ pub(crate) enum Action {
     Unreached { addr: PeerAddr, reason: CloseReason },
     /// Tell the operator that a peer met before shows a certificate outside its dates. Told once a minute at most.
     StaleCertificate { peer: PeerId, error: CertificateError },
+    /// Tell the operator that it is so many seconds later at most of so many outbound peers than here.
+    ClockOff { peers: usize, ahead: i64 },
+    /// Someone was not banned, for the table is full.
+    BanMissed,
     /// Look up a name, then call [`Core::handle_resolved`].
     Resolve { name: Box<str>, port: u16 },
     /// Replace a state file.
@@ -112,6 +116,8 @@ pub(crate) struct Core {
     pub(super) decisions: DecisionLog,
     /// When the operator was last told of a stale certificate.
     pub(super) stale_told: Option<Time>,
+    /// When the operator was last told that our clock is off.
+    pub(super) clock_told: Option<Time>,
     /// By which netgroups are spared from eviction, and pings spaced.
     pub(super) eviction_key: [u64; 2],
     next_connection: u64,
@@ -137,6 +143,7 @@ impl Core {
             unreached: Unreached::default(),
             decisions: DecisionLog::new(),
             stale_told: None,
+            clock_told: None,
             next_connection: 0,
             stopping: false,
             actions: VecDeque::new(),

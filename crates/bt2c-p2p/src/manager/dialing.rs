@@ -68,6 +68,7 @@ impl Core {
             closing: false,
             standing: Standing::default(),
             asks: AskPace::default(),
+            clock_ahead: None,
         });
         self.view.outbound.extend(remote);
         self.actions.push_back(Action::Dial { connection, addr });

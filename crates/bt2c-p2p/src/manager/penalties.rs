@@ -113,6 +113,7 @@ impl Core {
                 self.note_charge(now, offence, (ip, peer), &evidence);
                 self.actions.push_back(Action::Charged(offence));
             }
+            SecurityAction::BanMissed(_) => self.actions.push_back(Action::BanMissed),
             SecurityAction::Unbanned { subject, by_hand } => {
                 self.note_unban(now, subject, by_hand);
                 if let Subject::Net(net) = &subject {

@@ -59,6 +59,7 @@ impl Core {
             closing: false,
             standing: Standing::default(),
             asks: AskPace::default(),
+            clock_ahead: None,
         }))
     }
 
@@ -310,7 +311,10 @@ impl Core {
         self.met.put(peer, Some(remote.ip()));
         named.iter().for_each(|named| self.forget_unreached(named));
         match (direction, listens) {
-            (Direction::Outbound, _) => self.discovery.handle_connected(now, remote, peer),
+            (Direction::Outbound, _) => {
+                self.compare_clocks(now);
+                self.discovery.handle_connected(now, remote, peer);
+            }
             (Direction::Inbound, Some(addr)) => self.discovery.handle_inbound(now, addr.ip(), addr.port()),
             (Direction::Inbound, None) => {}
         }

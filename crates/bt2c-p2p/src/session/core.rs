@@ -23,7 +23,7 @@ use bt2c_security::{Offence, SessionQuota};
 use bytes::Bytes;
 
 use self::{
-    admission::Unanswered,
+    admission::{Patience, Unanswered},
     liveness::{Probe, ping_gap},
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Action {
     Send(Frame),
     /// The peer's hello is in: ask the manager, then call [`SessionCore::handle_verdict`].
     Judge(Box<Hello>),
+    /// By its hello it is so many seconds later at the peer than here; negative: earlier.
+    Clock(i64),
     /// Both hellos are in: larger frames are legal from now on.
     RaiseFrameLimit,
     /// Pass this message on; the second field is its body's length.
@@ -120,6 +122,10 @@ pub(crate) struct SessionCore {
     /// The frame that is coming in: since when, and its declared length.
     partial: Option<(Time, usize)>,
     unanswered: Unanswered,
+    /// When all is forgotten that was dropped.
+    patience: Patience,
+    /// Nothing is read until then.
+    paused_until: Option<Time>,
     /// Requests over the limit, with the moment at which each may be served.
     delayed: VecDeque<(Time, Message, usize)>,
     actions: VecDeque<Action>,
@@ -156,6 +162,8 @@ impl SessionCore {
             probe: Probe::No,
             partial: None,
             unanswered: Unanswered::default(),
+            patience: Patience::default(),
+            paused_until: None,
             delayed: VecDeque::new(),
             actions: VecDeque::new(),
         }
@@ -170,9 +178,10 @@ impl SessionCore {
         self.actions.pop_front()
     }
 
-    /// Whether the shell should read: not while a verdict is awaited, nor after the end.
+    /// Whether the shell should read: not while a verdict is awaited, nor after the end, nor while the peer has to wait for
+    /// having sent too much that is of no use.
     pub(crate) fn wants_bytes(&self) -> bool {
-        matches!(self.phase, Phase::AwaitHello | Phase::Open)
+        matches!(self.phase, Phase::AwaitHello | Phase::Open) && self.paused_until.is_none()
     }
 
     /// Whether both hellos are in. Until then nothing but ours is sent.
@@ -233,10 +242,10 @@ impl SessionCore {
             Phase::Open => {
                 if envelope.sender.as_deref().is_some_and(|sender| Some(sender) != self.peer_label.as_deref())
                 {
-                    self.actions.push_back(Action::Dropped(DropCause::ForeignSender));
+                    self.count_dropped(now, DropCause::ForeignSender);
                 }
                 match envelope.kind {
-                    None => self.actions.push_back(Action::Dropped(DropCause::UnknownType)),
+                    None => self.count_dropped(now, DropCause::UnknownType),
                     Some(kind) => self.handle_open(now, kind, envelope, len),
                 }
             }
@@ -257,7 +266,7 @@ impl SessionCore {
             Message::Ping(ping) => self.answer_ping(now, ping),
             Message::Pong(pong) => self.handle_pong(now, pong),
             Message::Disconnect(disconnect) => self.close_as(CloseReason::Remote(disconnect.code), None),
-            Message::Throttled(throttled) => self.handle_throttled(throttled, len),
+            Message::Throttled(throttled) => self.handle_throttled(now, throttled, len),
             request @ (Message::GetPeers(_) | Message::GetBlocks(_)) => {
                 self.handle_request(now, request, len)
             }

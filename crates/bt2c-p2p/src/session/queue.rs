@@ -329,4 +329,36 @@ mod tests {
         assert_eq!(queue.push(long), Err(SendError::TooLong));
         queue.push(hello()).unwrap();
     }
+
+    #[test]
+    fn in_a_full_queue_transactions_give_way_to_everything_else_the_oldest_first() {
+        let address = bt2c_security::fixtures::identity(0).address().to_string();
+        let transaction = |fill: usize| {
+            let transaction = serde_json::from_value(serde_json::json!({
+                "sender": address, "recipient": address, "amount": 1, "fee": 1, "nonce": 1, "timestamp": 1,
+                "payload": "x".repeat(fill), "public_key": "AAAA", "signature": "AAAA", "hash": "0".repeat(64),
+            }));
+            let push = bt2c_proto::NewTransaction { transaction: transaction.unwrap() };
+            frame(&Message::NewTransaction(push))
+        };
+        let mut queue = queue(2 * transaction(401).bytes().len());
+        for fill in [400, 401] {
+            queue.push(transaction(fill)).unwrap();
+        }
+        assert_eq!(
+            queue.push(transaction(402)),
+            Err(SendError::Full),
+            "one transaction does not push out another"
+        );
+        let answer = frame(&Message::Peers(Peers { peers: vec![([192, 0, 2, 1], 8338).into(); 10] }));
+        queue.push(answer).unwrap();
+        let left: Vec<_> = std::iter::from_fn(|| match queue.pop(NOW, true) {
+            Next::Frame(frame) => Some((frame.kind(), frame.bytes().len())),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(left[0].0, MessageKind::Peers);
+        assert_eq!(left[1].1, transaction(401).bytes().len(), "the younger one is left");
+    }
 }

@@ -154,6 +154,7 @@ impl Session {
                 let now = self.shared.clock.now();
                 return self.delivery.deliver(now, self.peer.as_ref(), message, len);
             }
+            Action::Clock(ahead) => Note::Clock { connection, ahead },
             Action::Judge(hello) => Note::Hello { connection, hello },
             Action::Report(offence, evidence) => Note::Report { connection, offence, evidence },
             Action::Probed(alive) => Note::Probed { connection, alive },

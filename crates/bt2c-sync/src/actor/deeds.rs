@@ -16,6 +16,9 @@ use crate::{
     import::import,
 };
 
+/// How often at most the log tells of what a peer brings about.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
 impl Actor {
     /// Does what the core wants.
     pub(super) async fn act(&mut self) {
@@ -128,9 +131,19 @@ impl Actor {
         });
     }
 
-    fn emit(&self, event: Event) {
+    /// Whether the operator may be told of what any peer can bring about as often as it likes: once a minute.
+    fn may_complain(&mut self) -> bool {
+        let now = self.now();
+        let due = self.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY);
+        if due {
+            self.complained = Some(now);
+        }
+        due
+    }
+
+    fn emit(&mut self, event: Event) {
         match &event {
-            Event::BranchTooDeep { peer, below, claimed } => tracing::warn!(
+            Event::BranchTooDeep { peer, below, claimed } if self.may_complain() => tracing::warn!(
                 peer = %peer.short(), below = below.get(), claimed = claimed.get(),
                 "peer's chain leaves ours too deep to be followed: one of the two is a dead branch"
             ),

@@ -800,3 +800,54 @@ fn a_stale_certificate_of_a_known_peer_is_let_in_with_a_warning_and_a_strangers_
     assert_eq!(lab.secure(stranger, remote, 3), Err(dates));
     assert_eq!(warnings(&mut lab), []);
 }
+
+#[test]
+fn a_clock_that_most_outbound_peers_contradict_is_told_once_an_hour_and_inbound_ones_do_not_count() {
+    let mut lab = Lab::new(|_| {});
+    let told = |lab: &mut Lab| {
+        let told = lab.actions().into_iter().filter_map(|action| match action {
+            Action::ClockOff { peers, ahead } => Some((peers, ahead)),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let up = |lab: &mut Lab, node: usize, outbound: bool, ahead: i64| {
+        let connection = if outbound { lab.dial(node) } else { lab.accept(node) };
+        lab.core.handle_clock(connection, ahead);
+        let hello = lab.hello(node);
+        lab.core.handle_hello(lab.now, connection, hello);
+    };
+    for node in 1..4 {
+        up(&mut lab, node, false, 100_000);
+    }
+    up(&mut lab, 4, true, -700);
+    up(&mut lab, 5, true, -700);
+    assert_eq!(told(&mut lab), [], "two are no majority of anything");
+    up(&mut lab, 6, true, 3);
+    assert_eq!(told(&mut lab), [(3, -700)]);
+    up(&mut lab, 7, true, -700);
+    assert_eq!(told(&mut lab), [], "it was said");
+
+    let mut lab = Lab::new(|_| {});
+    for (node, ahead) in [(4, 599), (5, -100_000), (6, 600), (7, 100_000)] {
+        up(&mut lab, node, true, ahead);
+    }
+    assert_eq!(told(&mut lab), [], "one liar on each side moves the median by little");
+}
+
+#[test]
+fn who_cannot_be_banned_for_want_of_room_is_counted_and_kept_out_for_a_minute() {
+    let mut lab = Lab::new(|config| config.security.max_bans = 1);
+    let first = lab.accept(2);
+    lab.greet(first, 2);
+    lab.core.handle_report(NOW, first, Offence::InvalidBlock, "block 1");
+    lab.actions();
+    let second = lab.accept(3);
+    lab.greet(second, 3);
+    lab.core.handle_report(NOW, second, Offence::InvalidBlock, "block 2");
+    assert!(lab.actions().iter().any(|action| matches!(action, Action::BanMissed)));
+    let remote = SocketAddr::from(([8, 8, 3, 1], 50_001));
+    assert_eq!(lab.core.handle_accept(NOW + Duration::from_secs(59), remote), Err(CloseCode::Rate));
+    assert!(lab.core.handle_accept(NOW + Duration::from_secs(60), remote).is_ok());
+    assert_eq!(lab.core.parts().0.bans(NOW).len(), 1, "and the ban that is live stays");
+}

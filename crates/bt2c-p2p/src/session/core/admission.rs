@@ -1,5 +1,7 @@
 //! What an open session lets through: answers that were asked for, pushes and requests within the limits.
 
+use std::time::Duration;
+
 use bt2c_proto::{CloseCode, Defence, Message, MessageKind, Text, Throttled, Time};
 use bt2c_security::{Admission, Offence, PushAdmission, PushKind};
 
@@ -17,12 +19,40 @@ pub(super) struct Unanswered {
     blocks: u32,
 }
 
+/// How much is dropped of what a peer sends before it has to wait. Dropped messages cost no points, for most of their
+/// causes can be an honest peer's, but each takes its share of a processor.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    restored_at: Time,
+}
+
+impl Patience {
+    /// Counts a dropped message; when to read on, if not at once.
+    fn lose(&mut self, now: Time) -> Option<Time> {
+        self.restored_at = self.restored_at.max(now) + RESTORED_IN;
+        let until = self.restored_at - RESTORED_IN * TOLERATED;
+        (until > now).then_some(until)
+    }
+}
+
+/// One dropped message is forgotten in this time: a peer that sends nothing else is read from 20 times a second.
+const RESTORED_IN: Duration = Duration::from_millis(50);
+
+/// As many are dropped at once without consequence.
+const TOLERATED: u32 = 200;
+
 impl SessionCore {
+    /// A message went no further; too many of them, and the peer has to wait.
+    pub(super) fn count_dropped(&mut self, now: Time, cause: DropCause) {
+        self.actions.push_back(Action::Dropped(cause));
+        self.paused_until = self.patience.lose(now).or(self.paused_until);
+    }
+
     /// Admission before any typed parse: answers nobody asked for and pushes above the limits go no further.
     pub(super) fn admit(&mut self, now: Time, kind: MessageKind, len: usize) -> bool {
         let push = match kind {
-            MessageKind::Peers => return self.admit_answer(|unanswered| &mut unanswered.peers),
-            MessageKind::Blocks => return self.admit_answer(|unanswered| &mut unanswered.blocks),
+            MessageKind::Peers => return self.admit_answer(now, |unanswered| &mut unanswered.peers),
+            MessageKind::Blocks => return self.admit_answer(now, |unanswered| &mut unanswered.blocks),
             MessageKind::NewBlock => PushKind::Block,
             MessageKind::NewTransaction => PushKind::Transaction,
             _ => return true,
@@ -30,11 +60,11 @@ impl SessionCore {
         match self.quota.push(now, push, len) {
             PushAdmission::Accept => true,
             PushAdmission::Drop => {
-                self.actions.push_back(Action::Dropped(DropCause::PushLimit));
+                self.count_dropped(now, DropCause::PushLimit);
                 false
             }
             PushAdmission::Flood => {
-                self.actions.push_back(Action::Dropped(DropCause::PushLimit));
+                self.count_dropped(now, DropCause::PushLimit);
                 let evidence = format!("{kind} above four times the push limits");
                 self.actions.push_back(Action::Report(Offence::PushFlood, evidence));
                 false
@@ -42,10 +72,10 @@ impl SessionCore {
         }
     }
 
-    fn admit_answer(&mut self, count: impl FnOnce(&mut Unanswered) -> &mut u32) -> bool {
+    fn admit_answer(&mut self, now: Time, count: impl FnOnce(&mut Unanswered) -> &mut u32) -> bool {
         let count = count(&mut self.unanswered);
         if *count == 0 && self.config.defences.has(Defence::SolicitedAnswers) {
-            self.actions.push_back(Action::Dropped(DropCause::Unasked));
+            self.count_dropped(now, DropCause::Unasked);
             return false;
         }
         *count = count.saturating_sub(1);
@@ -70,7 +100,7 @@ impl SessionCore {
 
     fn delay(&mut self, now: Time, until: Time, request: Message, len: usize) {
         if self.delayed.len() >= MAX_DELAYED {
-            self.actions.push_back(Action::Dropped(DropCause::RequestLimit));
+            self.count_dropped(now, DropCause::RequestLimit);
             return;
         }
         if self.peer_knows_extensions && until > now {
@@ -86,13 +116,13 @@ impl SessionCore {
     }
 
     /// The peer answers a request later. Who asked hears of it, if that is what they registered for.
-    pub(super) fn handle_throttled(&mut self, throttled: Throttled, len: usize) {
+    pub(super) fn handle_throttled(&mut self, now: Time, throttled: Throttled, len: usize) {
         let asked = throttled.kind.as_str() == MessageKind::GetBlocks.name() && self.unanswered.blocks > 0;
-        self.actions.push_back(if asked {
-            Action::Deliver(Message::Throttled(throttled), len)
+        if asked {
+            self.actions.push_back(Action::Deliver(Message::Throttled(throttled), len));
         } else {
-            Action::Dropped(DropCause::Unasked)
-        });
+            self.count_dropped(now, DropCause::Unasked);
+        }
     }
 
     /// A frame of ours went out.

@@ -209,7 +209,7 @@ impl Run {
                     assert!(self.admitted, "before the hellos: {action:?}");
                 }
                 Action::Report(_, evidence) => assert!(!evidence.is_empty(), "a report without evidence"),
-                Action::Dropped(_) => {}
+                Action::Dropped(_) | Action::Clock(_) => {}
                 Action::Close(..) => self.ended = true,
             }
         }

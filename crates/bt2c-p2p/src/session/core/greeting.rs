@@ -31,6 +31,10 @@ impl SessionCore {
                 // From here on it is we who take the time.
                 let patience = self.config.ping_spacing + VERDICT_PATIENCE;
                 self.hello_deadline = self.hello_deadline.max(now + patience);
+                if let Some(there) = envelope.timestamp {
+                    let seconds = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+                    self.actions.push_back(Action::Clock(seconds(there) - seconds(now.as_secs())));
+                }
                 self.actions.push_back(Action::Judge(hello));
             }
             Ok(Some(Message::Disconnect(disconnect))) if self.direction == Direction::Outbound => {

@@ -41,7 +41,7 @@ impl SessionCore {
             let pong = self.local.frame(&Message::Pong(ping), now);
             self.actions.push_back(Action::Send(pong));
         } else {
-            self.actions.push_back(Action::Dropped(DropCause::PingLimit));
+            self.count_dropped(now, DropCause::PingLimit);
         }
     }
 
@@ -55,7 +55,7 @@ impl SessionCore {
             }
             _ => {
                 self.guesses_pings = true;
-                self.actions.push_back(Action::Dropped(DropCause::Unasked));
+                self.count_dropped(now, DropCause::Unasked);
             }
         }
     }
@@ -82,6 +82,7 @@ impl SessionCore {
                     self.frame_deadline(),
                     self.delayed.front().map(|(until, ..)| *until),
                     Some(self.idle_at),
+                    self.paused_until,
                 ];
                 times.into_iter().flatten().min()
             }
@@ -116,6 +117,10 @@ impl SessionCore {
     }
 
     fn handle_open_timeout(&mut self, now: Time) {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+            self.handle_paused(now);
+        }
         if now >= self.last_received + self.config.silence_timeout {
             return self.close(now, CloseCode::Timeout, "nothing was heard");
         }

@@ -257,6 +257,28 @@ fn excess_pings_are_dropped_and_cost_nothing() {
     assert!(pair.closed(1).is_none());
 }
 
+#[test]
+fn a_peer_that_sends_too_much_of_no_use_is_read_ever_more_slowly_and_not_blamed() {
+    let mut pair = Pair::new(&config());
+    let flood = |pair: &mut Pair, count: u64| {
+        let before = pair.dropped(DropCause::PingLimit);
+        (0..count).for_each(|timestamp| pair.send(&Message::Ping(Ping { timestamp })));
+        pair.dropped(DropCause::PingLimit) - before
+    };
+    assert_eq!(flood(&mut pair, 1000), 201, "and then nothing is read");
+    assert!(!pair.sides[1].wants_bytes());
+    let mut read = 0;
+    for _ in 0..100 {
+        pair.run_until(pair.now + Duration::from_millis(100));
+        read += flood(&mut pair, 50);
+    }
+    assert!((190..=205).contains(&read), "20 a second: {read}");
+    pair.run_until(pair.now + Duration::from_secs(100));
+    assert!(pair.closed(1).is_none(), "what we do not read is no silence");
+    assert!(!pair.log.iter().any(|(_, action)| matches!(action, Action::Report(..))));
+    assert!(flood(&mut pair, 1000) >= 200, "all is forgotten");
+}
+
 fn rtts(pair: &Pair, side: usize) -> usize {
     pair.log.iter().filter(|(at, action)| *at == side && matches!(action, Action::Rtt(_))).count()
 }
