@@ -41,6 +41,7 @@ mod keys;
 mod ledger;
 mod manager;
 mod offence;
+mod pace;
 mod pem;
 mod quota;
 mod reputation;
@@ -56,7 +57,8 @@ pub use credentials::{Credentials, IssueError, OwnCertificateError, RENEW_BEFORE
 pub use keys::{Identity, KeyError, MAX_KEY_BITS, MIN_KEY_BITS, RsaPublicKey, SignatureError};
 pub use manager::{Attempt, SecurityAction, SecurityManager};
 pub use offence::{BAN_THRESHOLD, Offence};
-pub use quota::{Admission, FLOOD_FACTOR, PushAdmission, PushKind, PushPace, SessionQuota};
+pub use pace::{PushPace, RequestPace};
+pub use quota::{Admission, FLOOD_FACTOR, PushAdmission, PushKind, SessionQuota};
 pub use reputation::{Deed, MAX_STANDING, ReputationFileError};
 pub use subject::{Subject, SubjectError};
 pub use tls::{ALPN, TlsError, certificate_error, client_config, server_config, server_name, tls_offence};

@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use bt2c_proto::{Defence, Limits, Time, limits::FRAME_LIMIT};
+use bt2c_proto::{Defence, Time};
 
 use crate::{bucket::Bucket, config::SecurityConfig};
 
@@ -125,17 +125,17 @@ struct Tiers {
 
 /// Tokens a second, and at once.
 #[derive(Debug, Clone, Copy)]
-struct Rate {
-    burst: NonZeroU32,
-    per_second: NonZeroU32,
+pub(crate) struct Rate {
+    pub(crate) burst: NonZeroU32,
+    pub(crate) per_second: NonZeroU32,
 }
 
 impl Rate {
-    const fn new(burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+    pub(crate) const fn new(burst: NonZeroU32, per_second: NonZeroU32) -> Self {
         Self { burst, per_second }
     }
 
-    fn bucket(self, now: Time) -> Bucket {
+    pub(crate) fn bucket(self, now: Time) -> Bucket {
         Bucket::new(now, self.burst, self.per_second, Duration::from_secs(1))
     }
 }
@@ -163,62 +163,18 @@ impl Tiers {
     }
 }
 
-/// Our own pace when we push to a peer: what it says that it takes, or the protocol's limits if it does not.
-///
-/// A sender keeps a quarter of the burst in reserve, for messages bunch up on the way.
-#[derive(Debug)]
-pub struct PushPace {
-    transactions: Bucket,
-    blocks: Bucket,
-    bytes: Bucket,
-}
-
-impl PushPace {
-    /// The pace for a peer with these limits.
-    pub fn new(now: Time, told: Option<&Limits>) -> Self {
-        let usual = SecurityConfig::default();
-        let pace = |told: Option<u64>, usual: Rate, least: u32| {
-            let per_second = told.map_or(usual.per_second, at_least_one);
-            // A peer may take more a second than usual; of the burst that it takes nothing is said.
-            let seconds = usual.burst.get() / usual.per_second.get();
-            let burst = per_second.get().saturating_mul(seconds).min(usual.burst.get());
-            let burst = (burst - burst / 4).max(least).max(1);
-            Rate::new(at_least_one(burst.into()), per_second).bucket(now)
-        };
-        let least_bytes = u32::try_from(FRAME_LIMIT).expect("a frame is below 4 GiB");
-        Self {
-            transactions: pace(told.and_then(|told| told.transactions_per_second), usual.transactions(), 1),
-            blocks: pace(told.and_then(|told| told.blocks_per_second), usual.blocks(), 1),
-            bytes: pace(told.and_then(|told| told.push_bytes_per_second), usual.push_bytes(), least_bytes),
-        }
-    }
-
-    /// Whether an object of that many bytes may be pushed now; if so, it is counted.
-    pub fn take(&self, now: Time, kind: PushKind, bytes: usize) -> bool {
-        let count = match kind {
-            PushKind::Block => &self.blocks,
-            PushKind::Transaction => &self.transactions,
-        };
-        count.take(now) && self.bytes.take_n(now, u32::try_from(bytes).unwrap_or(u32::MAX))
-    }
-}
-
 impl SecurityConfig {
-    const fn transactions(&self) -> Rate {
+    pub(crate) const fn transactions(&self) -> Rate {
         Rate::new(self.tx_burst, self.tx_per_second)
     }
 
-    const fn blocks(&self) -> Rate {
+    pub(crate) const fn blocks(&self) -> Rate {
         Rate::new(self.block_burst, self.blocks_per_second)
     }
 
-    const fn push_bytes(&self) -> Rate {
+    pub(crate) const fn push_bytes(&self) -> Rate {
         Rate::new(self.push_bytes_burst, self.push_bytes_per_second)
     }
-}
-
-fn at_least_one(number: u64) -> NonZeroU32 {
-    NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// How far ahead an IP's connections may ask together: three of them, the most an IP may have inbound, each a minute

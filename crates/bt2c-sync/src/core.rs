@@ -5,7 +5,6 @@ mod ask;
 mod elect;
 mod fetch;
 mod orphans;
-mod pace;
 mod peers;
 mod pursuit;
 mod pushes;

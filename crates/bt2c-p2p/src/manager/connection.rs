@@ -1,8 +1,9 @@
 //! One connection as the manager sees it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use bt2c_proto::{Hello, NodeId, PeerAddr, PeerId, Time};
+use bt2c_proto::{Hello, NodeId, PeerAddr, PeerId};
+use bt2c_security::RequestPace;
 
 use super::eviction::Standing;
 use crate::peer::Direction;
@@ -22,35 +23,10 @@ pub(super) struct Conn {
     pub(super) closing: bool,
     /// What speaks for it when somebody has to go.
     pub(super) standing: Standing,
-    /// When it may be asked for addresses.
-    pub(super) asks: AskPace,
+    /// Our pace when we ask it for addresses, if it may be asked.
+    pub(super) asks: Option<RequestPace>,
     /// How many seconds later it is there than here, by its hello.
     pub(super) clock_ahead: Option<i64>,
-}
-
-/// Our own pace when we ask a peer for addresses: no more than a third of the requests that it takes, evenly spread.
-/// Another third is left to whoever asks for blocks.
-#[derive(Debug, Default)]
-pub(super) struct AskPace {
-    /// `None`: never.
-    every: Option<Duration>,
-    ready_at: Time,
-}
-
-impl AskPace {
-    /// The pace for a peer that takes that many requests a minute.
-    pub(super) fn for_limit(requests_per_minute: u64) -> Self {
-        // Whoever takes but one is asked for blocks.
-        let every = (requests_per_minute > 1).then(|| Duration::from_millis(180_000 / requests_per_minute));
-        Self { every, ready_at: Time::default() }
-    }
-
-    /// Whether it may be asked now; if so, it is counted.
-    pub(super) fn take(&mut self, now: Time) -> bool {
-        let Some(every) = self.every.filter(|_| self.ready_at <= now) else { return false };
-        self.ready_at = now + every;
-        true
-    }
 }
 
 /// A dial that discovery asked for.

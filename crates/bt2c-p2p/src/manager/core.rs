@@ -305,9 +305,9 @@ impl Core {
                 }
                 DiscoveryAction::AskPeers { peer, count } => {
                     let Some(&connection) = self.peers.get(&peer) else { continue };
-                    let paced = self.connections.get_mut(&connection).is_some_and(|conn| conn.asks.take(now));
+                    let pace = self.connections.get_mut(&connection).and_then(|conn| conn.asks.as_mut());
                     // The next round asks again.
-                    if !paced {
+                    if !pace.is_some_and(|pace| pace.take(now)) {
                         continue;
                     }
                     self.asked.insert(connection, count);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bt2c_proto::{CloseCode, PeerAddr, PeerId, Time};
 
 use super::{
-    connection::{AskPace, Conn, State, Target},
+    connection::{Conn, State, Target},
     core::{Action, Core},
     eviction::Standing,
     slots,
@@ -67,7 +67,7 @@ impl Core {
             state: State::Connecting,
             closing: false,
             standing: Standing::default(),
-            asks: AskPace::default(),
+            asks: None,
             clock_ahead: None,
         });
         self.view.outbound.extend(remote);

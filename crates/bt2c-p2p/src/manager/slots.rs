@@ -9,11 +9,11 @@ use std::{
 use bt2c_proto::{
     CloseCode, Defence, Hello, Host, IpUnit, Network, PeerId, Subnet, Time, Version, is_global,
 };
-use bt2c_security::{Attempt, CertificateError};
+use bt2c_security::{Attempt, CertificateError, RequestPace};
 use siphasher::sip::SipHasher24;
 
 use super::{
-    connection::{AskPace, Conn, State},
+    connection::{Conn, State},
     core::{Action, Core},
     eviction::{Candidate, GRACE, Standing, evictee},
 };
@@ -37,9 +37,6 @@ pub(super) const fn table_limit(config: &P2PConfig) -> usize {
     config.max_connections.saturating_add(config.pending_total)
 }
 
-/// Requests a minute that a peer takes which does not say: the seed's limit.
-const USUAL_REQUESTS: u64 = 100;
-
 impl Core {
     /// Someone connected. `Err`: drop the connection without a word, for this reason.
     pub(crate) fn handle_accept(&mut self, now: Time, remote: SocketAddr) -> Result<ConnectionId, CloseCode> {
@@ -58,7 +55,7 @@ impl Core {
             state: State::Connecting,
             closing: false,
             standing: Standing::default(),
-            asks: AskPace::default(),
+            asks: None,
             clock_ahead: None,
         }))
     }
@@ -304,7 +301,7 @@ impl Core {
         };
         conn.state = State::Open { peer, listens };
         conn.standing = Standing { since: now, ..Standing::default() };
-        conn.asks = AskPace::for_limit(hello.limits.map_or(USUAL_REQUESTS, |told| told.requests_per_minute));
+        conn.asks = RequestPace::for_addresses(hello.limits.map(|told| told.requests_per_minute));
         self.peers.insert(peer, connection);
         self.view.peers.insert(peer);
         self.view.inbound.extend(listens);

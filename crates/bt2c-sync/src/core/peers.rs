@@ -2,8 +2,7 @@
 
 use bt2c_p2p::Tip;
 use bt2c_proto::{BlockHash, Height, PeerId, Time, limits::FRAME_LIMIT};
-
-use super::pace::Pace;
+use bt2c_security::RequestPace;
 
 /// What a peer's hello says that matters here.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +31,7 @@ pub(super) struct PeerState {
     /// The greatest height at which it has shown a sealed block.
     pub(super) proven: u64,
     pub(super) genesis: GenesisState,
-    pub(super) pace: Pace,
+    pub(super) pace: RequestPace,
     pub(super) request: Option<Request>,
     /// Answers that were late, short or missing. Not offences: they only decide who is asked first.
     pub(super) demerits: u32,
@@ -120,7 +119,7 @@ impl PeerState {
             claim: Some(Claim { height: facts.height.get(), hash: facts.hash }),
             proven: 0,
             genesis,
-            pace: Pace::for_limit(facts.requests_per_minute.unwrap_or(default_rate)),
+            pace: RequestPace::for_blocks(Some(facts.requests_per_minute.unwrap_or(default_rate))),
             request: None,
             demerits: 0,
             standing: facts.standing,

@@ -19,8 +19,8 @@ pub(super) struct Unanswered {
     blocks: u32,
 }
 
-/// How much is dropped of what a peer sends before it has to wait. Dropped messages cost no points, for most of their
-/// causes can be an honest peer's, but each takes its share of a processor.
+/// How much is dropped of what a peer sends before it has to wait. Dropped messages cost no points (but for pushes, whose
+/// limits have a price of their own), for their causes can be an honest peer's; but each takes its share of a processor.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     restored_at: Time,
@@ -42,7 +42,7 @@ const RESTORED_IN: Duration = Duration::from_millis(50);
 const TOLERATED: u32 = 200;
 
 impl SessionCore {
-    /// A message went no further; too many of them, and the peer has to wait.
+    /// A message that has no price went no further; too many of them, and the peer has to wait.
     pub(super) fn count_dropped(&mut self, now: Time, cause: DropCause) {
         self.actions.push_back(Action::Dropped(cause));
         self.paused_until = self.patience.lose(now).or(self.paused_until);
@@ -60,11 +60,11 @@ impl SessionCore {
         match self.quota.push(now, push, len) {
             PushAdmission::Accept => true,
             PushAdmission::Drop => {
-                self.count_dropped(now, DropCause::PushLimit);
+                self.actions.push_back(Action::Dropped(DropCause::PushLimit));
                 false
             }
             PushAdmission::Flood => {
-                self.count_dropped(now, DropCause::PushLimit);
+                self.actions.push_back(Action::Dropped(DropCause::PushLimit));
                 let evidence = format!("{kind} above four times the push limits");
                 self.actions.push_back(Action::Report(Offence::PushFlood, evidence));
                 false
