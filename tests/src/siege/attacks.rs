@@ -189,7 +189,7 @@ impl Sortie<'_> {
     async fn storm(&self) -> Option<bool> {
         for round in 0..STORM {
             let stream = self.camp.dial(self.kind, self.from, false).await?;
-            if round % 8 == 7 {
+            if round % 32 == 31 {
                 let _ = Attacker::over(stream, self.shown).await;
             }
         }
@@ -213,8 +213,8 @@ const NOT_READING: Duration = Duration::from_secs(25);
 /// For how long a connection stays after what it sent.
 const STAY: Duration = Duration::from_secs(5);
 
-/// Connections of one storm.
-const STORM: usize = 24;
+/// Connections of one storm: more than the node takes and tolerates in a minute.
+const STORM: usize = 250;
 
 /// What is no TLS.
 const GARBAGE: [&[u8]; 3] =
