@@ -47,6 +47,23 @@ fn a_killed_node_starts_again_as_itself() {
 }
 
 #[test]
+fn a_ban_outlives_a_kill_with_its_end_and_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Running::start(dir.path(), &[]);
+    bt2c_in(dir.path(), &["ban", "192.0.2.0/24", "--for", "2h", "--reason", "port scans"]).ok();
+    let before = bt2c_in(dir.path(), &["bans", "--json"]).json();
+    // It is written at once, but by another thread.
+    let is_written = |_: &serde_json::Value| {
+        std::fs::read_to_string(dir.path().join("bans.json")).is_ok_and(|bans| bans.contains("192.0.2.0/24"))
+    };
+    node.wait_until("/status", is_written);
+    node.kill();
+    let node = Running::start(dir.path(), &[]);
+    assert_eq!(node.get("/bans"), before);
+    assert!(bt2c_in(dir.path(), &["explain", "192.0.2.7"]).ok().contains("port scans"));
+}
+
+#[test]
 fn two_nodes_are_connected_banned_and_parted_by_command() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let a = Running::start(dirs[0].path(), &[]);
