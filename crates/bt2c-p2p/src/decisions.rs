@@ -85,10 +85,12 @@ pub struct Explanation {
     pub decisions: Vec<Decision>,
 }
 
-/// The decisions of late, alike ones together. When it is full, those that were repeated longest ago go.
+/// The decisions of late, alike ones together. When it is full, those that were repeated longest ago go; but refusals and
+/// closings, which anyone can bring about for nothing, do not push out charges and bans.
 #[derive(Debug)]
 pub(crate) struct DecisionLog {
-    entries: LruCache<Key, Entry>,
+    connections: LruCache<Key, Entry>,
+    penalties: LruCache<Key, Entry>,
 }
 
 type Key = (DecisionKind, Cow<'static, str>, Vec<Subject>);
@@ -116,12 +118,16 @@ pub(crate) struct Decided {
 
 impl DecisionLog {
     pub(crate) fn new() -> Self {
-        Self { entries: LruCache::new(KEPT) }
+        Self { connections: LruCache::new(KEPT), penalties: LruCache::new(KEPT) }
     }
 
     pub(crate) fn note(&mut self, now: Time, decided: Decided) {
         let Decided { kind, about, rule, meaning, evidence, until } = decided;
-        let entry = self.entries.get_or_insert_mut((kind, rule, about), || Entry {
+        let entries = match kind {
+            DecisionKind::Refused | DecisionKind::Closed | DecisionKind::Evicted => &mut self.connections,
+            DecisionKind::Charged | DecisionKind::Banned | DecisionKind::Unbanned => &mut self.penalties,
+        };
+        let entry = entries.get_or_insert_mut((kind, rule, about), || Entry {
             evidence: Cow::Borrowed(""),
             meaning,
             first: now,
@@ -147,7 +153,8 @@ impl DecisionLog {
     }
 
     fn select(&self, concerns: impl Fn(&[Subject]) -> bool) -> Vec<Decision> {
-        let found = self.entries.iter().filter(|((.., about), _)| concerns(about));
+        let entries = self.penalties.iter().chain(self.connections.iter());
+        let found = entries.filter(|((.., about), _)| concerns(about));
         let mut decisions: Vec<_> = found
             .map(|((kind, rule, about), entry)| Decision {
                 kind: *kind,
@@ -161,7 +168,7 @@ impl DecisionLog {
                 until: entry.until,
             })
             .collect();
-        // The table hands out what was touched last first, so equal times stay in that order.
+        // Each table hands out what was touched last first, so equal times stay in that order.
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.last));
         decisions
     }
@@ -190,8 +197,8 @@ pub(crate) const fn meaning(code: CloseCode) -> &'static str {
     }
 }
 
-/// Decisions that are remembered: about 2 MB.
-const KEPT: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not 0");
+/// Decisions of each kind that are remembered: about 1 MB.
+const KEPT: NonZeroUsize = NonZeroUsize::new(2048).expect("2048 is not 0");
 
 #[cfg(test)]
 mod tests {
@@ -246,9 +253,11 @@ mod tests {
     #[test]
     fn a_flood_of_strangers_takes_no_more_than_the_room_there_is() {
         let mut log = DecisionLog::new();
+        log.note(at(0), Decided { kind: DecisionKind::Charged, ..refused("192.0.2.1", "an offence") });
         for n in 0..10_000_u32 {
             log.note(at(n.into()), refused(&std::net::Ipv4Addr::from(n).to_string(), "flood"));
         }
-        assert_eq!(log.all().len(), KEPT.get());
+        assert_eq!(log.all().len(), KEPT.get() + 1);
+        assert_eq!(log.about(&[subject("192.0.2.1")])[0].kind, DecisionKind::Charged, "and no charge");
     }
 }

@@ -261,7 +261,9 @@ impl SecurityManager {
         let evidence: Box<str> = clip(evidence, MAX_EVIDENCE).into();
         self.actions.push_back(SecurityAction::Charged { offence, ip, peer, evidence: evidence.clone() });
         let standing = peer.map_or(0, |peer| self.score(now, &peer));
-        self.reputation.punish(now, ip, peer, offence);
+        if let Some(peer) = peer {
+            self.reputation.punish(now, peer, offence);
+        }
         self.reputation_changed(now);
         let points = offence.points();
         if points == 0 {
@@ -276,6 +278,8 @@ impl SecurityManager {
             return None;
         }
         self.ledger.settle(unit, peer.as_ref());
+        self.reputation.disgrace(now, ip);
+        self.reputation_changed(now);
         let ban = self.punish(now, self.range_to_ban(now, ip), offence, &evidence);
         if ban.is_none() {
             // Live bans are not given up for it, so it is at least slowed down.

@@ -1,5 +1,7 @@
 //! What a peer can do wrong, and what it costs.
 
+use crate::reputation::MAX_STANDING;
+
 /// An offence: something a peer did that it could only do by its own fault.
 ///
 /// Errors that a peer caused name their offence; [`SecurityManager::report`](crate::SecurityManager::report) is the one
@@ -57,11 +59,12 @@ impl Offence {
         self.entry().1
     }
 
-    /// What it takes from the standing of who commits it: its price, and a little for what has none.
-    pub(crate) const fn disrepute(self) -> u32 {
+    /// What it takes from the standing of who commits it, and how far down at most: its price, and a little for what has none,
+    /// for a slow line must not make a bad name.
+    pub(crate) const fn disrepute(self) -> (u32, i32) {
         match self {
-            Self::Stall => 2,
-            priced => priced.points(),
+            Self::Stall => (2, 10),
+            priced => (priced.points(), MAX_STANDING),
         }
     }
 

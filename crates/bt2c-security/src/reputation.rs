@@ -113,13 +113,17 @@ impl Reputation {
         self.shift(now, Subject::group_of_ip(ip), share, ceiling);
     }
 
-    /// A peer, or someone not known yet at that address, committed an offence.
-    pub(crate) fn punish(&mut self, now: Time, ip: IpAddr, peer: Option<PeerId>, offence: Offence) {
-        let cost = i64::from(offence.disrepute());
-        if let Some(peer) = peer {
-            self.shift(now, peer.into(), -cost * millis(POINT_LASTS), MAX_STANDING);
-        }
-        self.shift(now, Subject::group_of_ip(ip), -cost * millis(POINT_LASTS / GROUP_SHARE), MAX_STANDING);
+    /// A peer committed an offence.
+    pub(crate) fn punish(&mut self, now: Time, peer: PeerId, offence: Offence) {
+        let (cost, floor) = offence.disrepute();
+        self.shift(now, peer.into(), -i64::from(cost) * millis(POINT_LASTS), floor);
+    }
+
+    /// Someone at that address earned a ban. Lesser offences do not move the group, or one host that stays below a ban could
+    /// speak against all its neighbours for ever.
+    pub(crate) fn disgrace(&mut self, now: Time, ip: IpAddr) {
+        let cost = i64::from(MAX_STANDING) * millis(POINT_LASTS / GROUP_SHARE);
+        self.shift(now, Subject::group_of_ip(ip), -cost, MAX_STANDING);
     }
 
     /// Someone whose standing changed, with the new one; everyone is told of once.
@@ -145,11 +149,15 @@ impl Reputation {
         self.standings.retain(|_, standing| now < standing.neutral_at);
     }
 
-    fn shift(&mut self, now: Time, subject: Subject, by: i64, ceiling: i32) {
+    /// Moves a standing, no further from 0 than `bound` points in that direction.
+    fn shift(&mut self, now: Time, subject: Subject, by: i64, bound: i32) {
         let before = self.standings.get(&subject).map_or(0, |standing| standing.balance(now));
-        let most = i64::from(ceiling) * millis(POINT_LASTS);
-        let least = -i64::from(MAX_STANDING) * millis(POINT_LASTS);
-        let after = if by > 0 { (before + by).min(most.max(before)) } else { (before + by).max(least) };
+        let bound = i64::from(bound) * millis(POINT_LASTS);
+        let after = if by > 0 {
+            (before + by).min(bound.max(before))
+        } else {
+            (before + by).max((-bound).min(before))
+        };
         if after == before {
             return;
         }
@@ -179,6 +187,7 @@ impl Reputation {
         let room = (newcomer > 0) != side || newcomer.unsigned_abs() > least;
         if room {
             self.standings.remove(&subject);
+            self.changed.insert(subject);
         }
         room
     }

@@ -101,12 +101,13 @@ impl Actor {
                 event = inputs.peers.recv() => self.handle_peers(event).await,
                 Some(done) = inputs.done.recv() => self.handle_done(done),
                 Some(request) = inputs.requests.recv() => self.handle_request(request),
+                // Deadlines come before messages: a peer that always has something to say must not put them off.
+                () = timer => self.core.handle_timeout(self.env.clock.now()),
                 Some(inbound) = inputs.blocks.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.new_blocks.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.questions.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.throttles.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.new_transactions.recv() => self.handle_inbound(inbound),
-                () = timer => self.core.handle_timeout(self.env.clock.now()),
             }
         }
     }

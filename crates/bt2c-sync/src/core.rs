@@ -76,9 +76,9 @@ pub struct Core {
     actions: VecDeque<Action>,
 }
 
-/// The longest that a peer is waited for because it says that it is asked too much: what an honest one can owe when its
-/// other connections from our address took the whole of a minute.
-const MAX_THROTTLE: Duration = Duration::from_secs(60);
+/// The longest that a connection is kept for an answer that is late because the peer is asked too much: what an honest one
+/// can owe when others at our address asked it as well, three minutes' worth of requests.
+const MAX_THROTTLE: Duration = Duration::from_secs(180);
 
 /// Leaders given up in a row at one input, each for cause, before waiting for the next input.
 const MAX_ELECTIONS: usize = 16;
@@ -178,14 +178,13 @@ impl Core {
         self.advance(now);
     }
 
-    /// A peer will answer later than it was asked to: that is waited for, once, and not held against it.
+    /// A peer will answer later than it was asked to. Its share is asked of others all the same when its time is over; but
+    /// that is not held against it, and its connection is kept for the answer.
     pub fn handle_throttled(&mut self, now: Time, peer: &PeerId, retry_after: Duration) {
-        if let Some(state) = self.peers.get_mut(peer)
-            && let Some(request) = state.request.as_mut().filter(|request| !request.late)
-        {
-            request.throttled_until.get_or_insert(now + retry_after.min(MAX_THROTTLE));
+        let request = self.peers.get_mut(peer).and_then(|state| state.request.as_mut());
+        if let Some(request) = request.filter(|request| request.throttled_until.is_none()) {
+            request.throttled_until = Some(now + retry_after.min(MAX_THROTTLE));
         }
-        self.advance(now);
     }
 
     /// A peer is gone.

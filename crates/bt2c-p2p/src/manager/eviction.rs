@@ -2,7 +2,7 @@
 //!
 //! Whoever can open many connections must not be able to hold every slot for ever, nor to push everyone else out. So
 //! those are spared who are hard to imitate: in netgroups that an outsider cannot choose, near by, useful lately, or
-//! of a good name or connected for long. The scheme is that of Bitcoin Core (`SelectNodeToEvict`).
+//! of a good name, or connected for long. The scheme is that of Bitcoin Core (`SelectNodeToEvict`).
 
 use std::{cmp::Reverse, collections::BTreeMap, hash::Hasher, net::IpAddr, time::Duration};
 
@@ -68,8 +68,10 @@ pub(super) fn evictee(candidates: Vec<Candidate>, key: [u64; 2]) -> Option<Conne
     spare(&mut candidates, SPARED_BY_RTT, |one| one.standing.rtt.unwrap_or(Duration::MAX));
     spare(&mut candidates, SPARED_BY_TRANSACTION, |one| Reverse(one.standing.transaction));
     spare(&mut candidates, SPARED_BY_BLOCK, |one| Reverse(one.standing.block));
+    let good = candidates.iter().filter(|one| one.reputation > 0).count();
+    spare(&mut candidates, good.min(SPARED_BY_REPUTATION), |one| Reverse(one.reputation));
     let half = candidates.len().div_ceil(2);
-    spare(&mut candidates, half, |one| (Reverse(one.reputation), one.standing.since));
+    spare(&mut candidates, half, |one| one.standing.since);
     youngest_of_largest_group(candidates)
 }
 
@@ -107,6 +109,8 @@ const SPARED_BY_GROUP: usize = 4;
 const SPARED_BY_RTT: usize = 8;
 const SPARED_BY_TRANSACTION: usize = 4;
 const SPARED_BY_BLOCK: usize = 4;
+/// Few, for a good name can be bought with work.
+const SPARED_BY_REPUTATION: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_better_half_by_reputation_stays_and_a_bad_name_goes_first() {
+    fn a_good_name_stays_and_a_bad_one_goes_first() {
         let mut candidates: Vec<_> = (0..60).map(|n| candidate(n, u8::try_from(n).unwrap())).collect();
         candidates[59].reputation = 30;
         candidates[3].reputation = -20;

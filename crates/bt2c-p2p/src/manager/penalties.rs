@@ -70,6 +70,17 @@ impl Core {
         self.security.score(now, peer)
     }
 
+    /// Ends every connection that a ban is about.
+    fn close_matching(&mut self, subject: &Subject) {
+        let matches =
+            |conn: &Conn| conn.remote.is_some_and(|addr| subject.matches(addr.ip(), conn.peer().as_ref()));
+        let hit: Vec<_> =
+            self.connections.iter().filter(|(_, conn)| matches(conn)).map(|(id, _)| *id).collect();
+        for connection in hit {
+            self.close(connection, CloseCode::Banned);
+        }
+    }
+
     /// Discovery prefers whom experience speaks for.
     fn follow_standing(&mut self, subject: &Subject, standing: i32) {
         match subject {
@@ -113,7 +124,10 @@ impl Core {
                 self.note_charge(now, offence, (ip, peer), &evidence);
                 self.actions.push_back(Action::Charged(offence));
             }
-            SecurityAction::BanMissed(_) => self.actions.push_back(Action::BanMissed),
+            SecurityAction::BanMissed(subject) => {
+                self.close_matching(&subject);
+                self.actions.push_back(Action::BanMissed);
+            }
             SecurityAction::Unbanned { subject, by_hand } => {
                 self.note_unban(now, subject, by_hand);
                 if let Subject::Net(net) = &subject {
@@ -126,14 +140,7 @@ impl Core {
                 if let Subject::Net(net) = &ban.subject {
                     self.discovery.ban_peer(net.addr(), ban.until);
                 }
-                let matches = |conn: &Conn| {
-                    conn.remote.is_some_and(|addr| ban.subject.matches(addr.ip(), conn.peer().as_ref()))
-                };
-                let hit: Vec<_> =
-                    self.connections.iter().filter(|(_, conn)| matches(conn)).map(|(id, _)| *id).collect();
-                for connection in hit {
-                    self.close(connection, CloseCode::Banned);
-                }
+                self.close_matching(&ban.subject);
                 self.actions.push_back(Action::Banned(ban));
             }
         }

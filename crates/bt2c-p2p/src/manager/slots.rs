@@ -264,7 +264,7 @@ impl Core {
             && let Some(remote) = conn.remote
         {
             let (whom, since) = ((remote.ip(), conn.peer()), conn.standing.since);
-            let standing = self.security.standing(now, whom.0, whom.1.as_ref());
+            let standing = whom.1.map_or(0, |peer| self.security.score(now, &peer));
             let evidence =
                 format!("all slots taken; up since {} with a standing of {standing}", since.to_utc());
             self.note_code(now, DecisionKind::Evicted, whom, CloseCode::Pruned, evidence);
@@ -283,7 +283,8 @@ impl Core {
             let open = conn.direction == Direction::Inbound && conn.is_open() && !conn.closing;
             let exempt = self.is_exempt(ip) || self.security.is_allowed(ip, conn.peer().as_ref());
             let fresh = now.since(conn.standing.since) < GRACE;
-            let reputation = self.security.standing(now, ip, conn.peer().as_ref());
+            // Its own alone: nobody has to go for what neighbours did.
+            let reputation = conn.peer().map_or(0, |peer| self.security.score(now, &peer));
             let standing = conn.standing;
             let candidate = Candidate { connection: *connection, ip, standing, reputation, fresh };
             (open && !exempt).then_some(candidate)

@@ -111,6 +111,8 @@ pub(crate) struct SessionCore {
     idle_at: Time,
     /// The last ping sent, until its pong is in: when, and its timestamp.
     ping_out: Option<(Time, u64)>,
+    /// The timestamp of the one before, if that was not answered.
+    ping_before: Option<u64>,
     last_ping: Time,
     /// How soon after it the next goes out.
     ping_gap: Duration,
@@ -157,6 +159,7 @@ impl SessionCore {
             last_received: now,
             idle_at: now + config.idle_timeout,
             ping_out: None,
+            ping_before: None,
             last_ping: now,
             guesses_pings: false,
             probe: Probe::No,

@@ -41,7 +41,7 @@ fn a_cheap_deed_takes_nothing_from_who_is_above_its_ceiling() {
 fn a_standing_wears_off_from_both_sides() {
     let mut reputation = Reputation::default();
     reputation.reward(START, ip("8.8.8.8"), peer(1), Deed::Block);
-    reputation.punish(START, ip("9.9.9.9"), Some(peer(2)), Offence::Protocol);
+    reputation.punish(START, peer(2), Offence::Protocol);
     let both = |reputation: &Reputation, now| {
         (reputation.of(now, &peer(1).into()), reputation.of(now, &peer(2).into()))
     };
@@ -57,7 +57,7 @@ fn a_standing_wears_off_from_both_sides() {
 fn who_is_at_the_bottom_recovers_with_time_and_work() {
     let mut reputation = Reputation::default();
     for _ in 0..50 {
-        reputation.punish(START, ip("8.8.8.8"), Some(peer(1)), Offence::InvalidBlock);
+        reputation.punish(START, peer(1), Offence::InvalidBlock);
     }
     assert_eq!(reputation.of(START, &peer(1).into()), -100, "and no deeper");
     reputation.reward(START, ip("8.8.8.8"), peer(1), Deed::Block);
@@ -68,12 +68,21 @@ fn who_is_at_the_bottom_recovers_with_time_and_work() {
 #[test]
 fn a_group_is_moved_by_a_quarter_and_counts_with_the_peer() {
     let mut reputation = Reputation::default();
-    reputation.punish(START, ip("8.8.8.8"), Some(peer(1)), Offence::Protocol);
+    reputation.punish(START, peer(1), Offence::Protocol);
+    assert_eq!(
+        reputation.of_peer_at(START, ip("8.8.1.1"), None),
+        0,
+        "small offences are nobody's but their own"
+    );
+    reputation.disgrace(START, ip("8.8.8.8"));
+    reputation.disgrace(START, ip("8.8.8.8"));
+    reputation.reward(START, ip("8.8.4.4"), peer(3), Deed::Block);
     let seen = |at: &str, id: Option<u8>| reputation.of_peer_at(START, ip(at), id.map(peer).as_ref());
-    assert_eq!(seen("8.8.8.8", Some(1)), -25);
-    assert_eq!(seen("8.8.1.1", Some(2)), -5, "a neighbour");
-    assert_eq!(seen("8.8.1.1", None), -5);
-    assert_eq!(seen("::ffff:8.8.1.1", None), -5, "however it is written");
+    // Two bans of a quarter of the whole each, and a quarter of what a block is worth.
+    assert_eq!(seen("8.8.8.8", Some(1)), -68);
+    assert_eq!(seen("8.8.1.1", Some(2)), -48, "a neighbour");
+    assert_eq!(seen("8.8.1.1", None), -48);
+    assert_eq!(seen("::ffff:8.8.1.1", None), -48, "however it is written");
     assert_eq!(seen("8.9.1.1", Some(2)), 0);
     assert_eq!(seen("9.9.9.9", Some(1)), -20, "an identity takes its own along");
 }
@@ -81,8 +90,15 @@ fn a_group_is_moved_by_a_quarter_and_counts_with_the_peer() {
 #[test]
 fn a_slow_line_costs_little_and_can_never_ban() {
     let mut reputation = Reputation::default();
-    reputation.punish(START, ip("8.8.8.8"), Some(peer(1)), Offence::Stall);
+    reputation.punish(START, peer(1), Offence::Stall);
     assert_eq!(reputation.of(START, &peer(1).into()), -2);
+    for _ in 0..100 {
+        reputation.punish(START, peer(1), Offence::Stall);
+    }
+    assert_eq!(reputation.of(START, &peer(1).into()), -10, "and makes no bad name, however often");
+    reputation.punish(START, peer(1), Offence::Protocol);
+    reputation.punish(START, peer(1), Offence::Stall);
+    assert_eq!(reputation.of(START, &peer(1).into()), -30, "nor does it lift one that is worse");
     assert_eq!(Offence::Stall.points(), 0);
 }
 
@@ -90,7 +106,8 @@ fn a_slow_line_costs_little_and_can_never_ban() {
 fn it_outlives_a_restart_and_keeps_wearing_off() {
     let mut reputation = Reputation::default();
     reputation.reward(START, ip("8.8.8.8"), peer(1), Deed::Block);
-    reputation.punish(START, ip("2001:db8:5::1"), Some(peer(2)), Offence::InvalidBlock);
+    reputation.punish(START, peer(2), Offence::InvalidBlock);
+    reputation.disgrace(START, ip("2001:db8:5::1"));
     let json = reputation.encode(START);
     let mut again = Reputation::default();
     again.decode(later(3), &json).unwrap();
@@ -133,11 +150,18 @@ fn a_crowd_of_fresh_offenders_does_not_push_out_who_is_known() {
         PeerId::from_bytes(bytes)
     };
     reputation.reward(START, ip("8.8.8.8"), peer(200), Deed::Block);
-    reputation.punish(START, ip("8.8.8.8"), Some(peer(201)), Offence::InvalidBlock);
+    reputation.punish(START, peer(201), Offence::InvalidBlock);
     for n in 0..12_000 {
-        reputation.punish(START, ip("9.9.9.9"), Some(numbered(n)), Offence::Protocol);
+        reputation.punish(START, numbered(n), Offence::Protocol);
     }
     assert_eq!(reputation.standings.len(), MAX_STANDINGS);
+    let told = std::iter::from_fn(|| reputation.poll_changed(START));
+    let mut known = std::collections::BTreeMap::new();
+    for (subject, standing) in told {
+        known.insert(subject, standing);
+    }
+    let alive = known.values().filter(|standing| **standing != 0).count();
+    assert_eq!(alive, MAX_STANDINGS, "who was pushed out is told as neutral again");
     assert_eq!(reputation.of(START, &peer(200).into()), 10);
     assert_eq!(reputation.of(START, &peer(201).into()), -100);
     reputation.reward(START, ip("8.8.8.8"), peer(202), Deed::Block);
@@ -160,8 +184,8 @@ proptest! {
                 0 => reputation.reward(now, at, peer(who), Deed::Block),
                 1 => reputation.reward(now, at, peer(who), Deed::Answer),
                 2 => reputation.reward(now, at, peer(who), Deed::Transaction),
-                3 => reputation.punish(now, at, Some(peer(who)), Offence::InvalidBlock),
-                4 => reputation.punish(now, at, None, Offence::BadTls),
+                3 => reputation.punish(now, peer(who), Offence::InvalidBlock),
+                4 => reputation.disgrace(now, at),
                 _ => reputation.sweep(now),
             }
             for who in 0..4 {

@@ -132,11 +132,13 @@ impl Core {
         let mut dead = Vec::new();
         for (peer, state) in &mut self.peers {
             let Some(request) = &mut state.request else { continue };
-            let waited = now.since(request.since());
-            if waited >= self.config.close_timeout && !state.ignored {
+            if now.since(request.since()) >= self.config.close_timeout && !state.ignored {
                 dead.push(*peer);
-            } else if waited >= self.config.request_timeout && !request.late {
+            } else if now.since(request.sent) >= self.config.request_timeout && !request.late {
                 request.late = true;
+                if request.throttled_until.is_some() {
+                    continue;
+                }
                 stalled.push((*peer, Height::new(request.start), Height::new(request.end)));
                 state.slow_down();
             }
@@ -158,7 +160,7 @@ impl Core {
             .filter_map(|state| match &state.request {
                 Some(_) if !self.config.defences.has(Defence::StallTimeout) => None,
                 Some(request) if request.late => Some(request.since() + self.config.close_timeout),
-                Some(request) => Some(request.since() + self.config.request_timeout),
+                Some(request) => Some(request.sent + self.config.request_timeout),
                 None if busy || state.genesis == GenesisState::Unasked => {
                     // What was due at the last input was done then, if there was anything to do.
                     Some(state.pace.ready_at().max(state.muted_until)).filter(|at| *at > self.now)

@@ -98,7 +98,7 @@ pub(super) enum Purpose {
 }
 
 impl Request {
-    /// From when on the answer is waited for.
+    /// From when on the connection is kept for the answer.
     pub(super) fn since(&self) -> Time {
         self.throttled_until.map_or(self.sent, |until| until.max(self.sent))
     }

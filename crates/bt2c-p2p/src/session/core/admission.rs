@@ -17,6 +17,8 @@ const MAX_DELAYED: usize = 1024;
 pub(super) struct Unanswered {
     peers: u32,
     blocks: u32,
+    /// The peer said that it answers later, and was heard.
+    throttled: bool,
 }
 
 /// How much is dropped of what a peer sends before it has to wait. Dropped messages cost no points (but for pushes, whose
@@ -52,7 +54,10 @@ impl SessionCore {
     pub(super) fn admit(&mut self, now: Time, kind: MessageKind, len: usize) -> bool {
         let push = match kind {
             MessageKind::Peers => return self.admit_answer(now, |unanswered| &mut unanswered.peers),
-            MessageKind::Blocks => return self.admit_answer(now, |unanswered| &mut unanswered.blocks),
+            MessageKind::Blocks => {
+                self.unanswered.throttled = false;
+                return self.admit_answer(now, |unanswered| &mut unanswered.blocks);
+            }
             MessageKind::NewBlock => PushKind::Block,
             MessageKind::NewTransaction => PushKind::Transaction,
             _ => return true,
@@ -118,7 +123,8 @@ impl SessionCore {
     /// The peer answers a request later. Who asked hears of it, if that is what they registered for.
     pub(super) fn handle_throttled(&mut self, now: Time, throttled: Throttled, len: usize) {
         let asked = throttled.kind.as_str() == MessageKind::GetBlocks.name() && self.unanswered.blocks > 0;
-        if asked {
+        // Once for a question: more say nothing new, and cost whoever hears them.
+        if asked && !std::mem::replace(&mut self.unanswered.throttled, true) {
             self.actions.push_back(Action::Deliver(Message::Throttled(throttled), len));
         } else {
             self.count_dropped(now, DropCause::Unasked);

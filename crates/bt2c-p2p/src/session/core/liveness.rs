@@ -53,6 +53,8 @@ impl SessionCore {
                     self.actions.push_back(Action::Rtt(now.since(sent)));
                 }
             }
+            // An honest answer, overtaken by the next ping.
+            _ if self.ping_before == Some(pong.timestamp) => self.ping_before = None,
             _ => {
                 self.guesses_pings = true;
                 self.count_dropped(now, DropCause::Unasked);
@@ -148,6 +150,7 @@ impl SessionCore {
         }
         let timestamp = now.as_secs();
         self.last_ping = now;
+        self.ping_before = self.ping_out.map(|(_, timestamp)| timestamp);
         self.pings += 1;
         self.ping_gap = ping_gap(&self.config, self.ping_secret, self.pings);
         self.ping_out = Some((now, timestamp));

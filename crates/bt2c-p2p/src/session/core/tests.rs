@@ -330,6 +330,22 @@ fn throttled_is_passed_on_only_to_who_asked() {
     pair.send(&throttled("get_peers"));
     pair.send(&throttled("get_blocks"));
     assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (1, 2));
+    pair.send(&throttled("get_blocks"));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (1, 3), "once for a question");
+}
+
+#[test]
+fn a_pong_that_the_next_ping_overtook_is_honest() {
+    let mut pair = Pair::new(&config());
+    let side = &mut pair.sides[1];
+    side.handle_timeout(START + Duration::from_secs(30));
+    side.handle_timeout(START + Duration::from_secs(60));
+    while side.poll_action().is_some() {}
+    for seconds in [30, 60] {
+        side.handle_pong(START + Duration::from_secs(61), Ping { timestamp: START.as_secs() + seconds });
+    }
+    let measured: Vec<_> = std::iter::from_fn(|| side.poll_action()).collect();
+    assert!(matches!(measured[..], [Action::Rtt(rtt)] if rtt == Duration::from_secs(1)), "{measured:?}");
 }
 
 #[test]
