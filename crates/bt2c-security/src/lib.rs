@@ -48,6 +48,7 @@ mod reputation;
 mod shares;
 mod subject;
 mod tls;
+mod versioned;
 
 pub use ban::{Ban, BansFileError, MAX_EVIDENCE, MAX_REASON};
 pub use certificate::{CertificateError, DATE_TOLERANCE, MAX_CERTIFICATE_LEN, ORGANISATION, PeerCertificate};

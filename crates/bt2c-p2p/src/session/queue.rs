@@ -16,9 +16,6 @@ use crate::peer::SendError;
 /// Room for control messages beyond the limit, so that a pong goes out however full the queue is.
 const CONTROL_RESERVE: usize = 64 * 1024;
 
-/// Bytes of a frame before its body.
-const HEADER: usize = 4;
-
 /// How long a push waits when its pace allows no more.
 const PACE_STEP: Duration = Duration::from_millis(100);
 
@@ -71,7 +68,7 @@ impl SendQueue {
     }
 
     pub(crate) fn push(&mut self, frame: Frame) -> Result<(), SendError> {
-        if frame.bytes().len() > self.frame_limit + HEADER {
+        if frame.body().len() > self.frame_limit {
             return Err(SendError::TooLong);
         }
         let len = frame.bytes().len();

@@ -4,16 +4,15 @@ use bt2c_proto::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{Ban, BanTable, Live, MAX_EVIDENCE, MAX_REASON, Past, clip};
-use crate::subject::Subject;
+use crate::{
+    subject::Subject,
+    versioned::{self, Unreadable},
+};
 
 impl BanTable {
     /// Reads what [`encode`](Self::encode) wrote and adds it to what is there; nothing, if it cannot be read in full.
     pub(crate) fn decode(&mut self, now: Time, json: &[u8]) -> Result<(), BansFileError> {
-        let Versioned { version } = serde_json::from_slice(json).map_err(BansFileError::Damaged)?;
-        if version != VERSION {
-            return Err(BansFileError::Version(version));
-        }
-        let file: File = serde_json::from_slice(json).map_err(BansFileError::Damaged)?;
+        let file: File = versioned::read(json, VERSION)?;
         for past in file.past {
             self.remember(past);
         }
@@ -50,10 +49,13 @@ pub enum BansFileError {
     Version(u32),
 }
 
-/// Read first, so that a later format is refused as such and not as damage.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
+impl From<Unreadable> for BansFileError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Damaged(error) => Self::Damaged(error),
+            Unreadable::Version(version) => Self::Version(version),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -4,17 +4,16 @@ use bt2c_proto::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_STANDING, MAX_STANDINGS, POINT_LASTS, Reputation, Standing};
-use crate::subject::Subject;
+use crate::{
+    subject::Subject,
+    versioned::{self, Unreadable},
+};
 
 impl Reputation {
     /// Reads what [`encode`](Self::encode) wrote, in the place of what is there; nothing, if it cannot be read in full.
     /// A standing beyond what can be earned, by a clock that was wrong, is cut.
     pub(crate) fn decode(&mut self, now: Time, json: &[u8]) -> Result<(), ReputationFileError> {
-        let Versioned { version } = serde_json::from_slice(json).map_err(ReputationFileError::Damaged)?;
-        if version != VERSION {
-            return Err(ReputationFileError::Version(version));
-        }
-        let file: File = serde_json::from_slice(json).map_err(ReputationFileError::Damaged)?;
+        let file: File = versioned::read(json, VERSION)?;
         let furthest = now + POINT_LASTS * MAX_STANDING.unsigned_abs();
         self.standings = file
             .standings
@@ -59,10 +58,13 @@ pub enum ReputationFileError {
     Version(u32),
 }
 
-/// Read first, so that a later format is refused as such and not as damage.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
+impl From<Unreadable> for ReputationFileError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Damaged(error) => Self::Damaged(error),
+            Unreadable::Version(version) => Self::Version(version),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
