@@ -31,8 +31,8 @@ use crate::node::NodeHandle;
 pub use explain::{BlockDecisionView, BlockExplanation, DecisionView, ExplainView, PeerExplanation};
 pub use guard::Token;
 pub use views::{
-    AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, ErrorView, KnownPeerView, PeerCounts,
-    PeerView, StatusView, TransactionView,
+    AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, Contributor, ErrorView, KnownPeerView,
+    PeerCounts, PeerView, StatusView, TransactionView,
 };
 
 use error::ApiError;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bt2c_discovery::DiscoveryConfig;
-use bt2c_proto::{BlockHash, Height, Network};
+use bt2c_proto::{BlockHash, Feature, Height, Network};
 use bt2c_security::{SecurityConfig, SecurityConfigError};
 
 /// How a [`P2PManager`](crate::P2PManager) behaves.
@@ -20,6 +20,9 @@ pub struct P2PConfig {
     pub external_addr: Option<SocketAddr>,
     /// Software and version told in hello, for people; at most 256 bytes.
     pub user_agent: String,
+    /// What this node knows beyond the base protocol, told in hello. Default none: whoever handles the messages of a
+    /// feature puts it in.
+    pub features: Vec<Feature>,
     /// Directory of `bans.json` and `peers.json`; none keeps both in memory only.
     pub data_dir: Option<PathBuf>,
     /// Connections in all. Default 100 (the seed). Too low starves the network of slots, too high this machine of
@@ -66,6 +69,7 @@ impl P2PConfig {
             listen: Vec::new(),
             external_addr: None,
             user_agent: concat!("bt2c/", env!("CARGO_PKG_VERSION")).to_owned(),
+            features: Vec::new(),
             data_dir: None,
             max_connections: 100,
             connection_timeout: Duration::from_secs(10),

@@ -5,7 +5,9 @@ use std::{
     num::NonZeroU16,
 };
 
-use bt2c_proto::{BlockHash, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version};
+use bt2c_proto::{
+    BlockHash, Feature, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version,
+};
 
 use crate::config::{P2PConfig, Tip};
 
@@ -18,6 +20,7 @@ pub(crate) struct Local {
     pub(crate) genesis_hash: BlockHash,
     listen_port: Option<NonZeroU16>,
     user_agent: String,
+    features: Vec<Feature>,
     limits: Limits,
 }
 
@@ -31,6 +34,7 @@ impl Local {
             genesis_hash: config.genesis_hash,
             listen_port: told.and_then(|addr| NonZeroU16::new(addr.port())),
             user_agent: config.user_agent.clone(),
+            features: config.features.clone(),
             limits: config.security.told_limits(),
         }
     }
@@ -46,7 +50,7 @@ impl Local {
             genesis_hash: Some(self.genesis_hash),
             listen_port: self.listen_port,
             user_agent: Some(Text::cut(&self.user_agent)),
-            features: Some(Vec::new()),
+            features: Some(self.features.iter().map(|feature| Text::cut(feature.name())).collect()),
             limits: Some(self.limits),
             your_addr: Some(your_addr),
         }

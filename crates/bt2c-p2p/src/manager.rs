@@ -152,6 +152,7 @@ impl P2PManager {
             node_id: credentials.node_id().clone(),
             network: config.network,
             listen: listen.clone(),
+            features: config.features.clone(),
         };
         let wiring = Wiring { config, env, credentials, listen, listeners };
         wiring.spawn(core, local, info, tip)

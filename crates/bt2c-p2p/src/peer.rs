@@ -173,6 +173,11 @@ impl Peer {
         self.inner.outbox.wait_for_room(bytes).await;
     }
 
+    /// Completes once at most `bytes` wait to be sent, or the connection is closed.
+    pub async fn wait_until_queued(&self, bytes: usize) {
+        self.inner.outbox.wait_until_queued(bytes).await;
+    }
+
     /// Bytes received and sent, TLS excluded.
     pub fn traffic(&self) -> (u64, u64) {
         let stats = &self.inner.stats;

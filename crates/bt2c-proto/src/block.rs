@@ -129,6 +129,21 @@ impl Serialize for Block {
     }
 }
 
+/// The block's canonical form without its transactions.
+impl Serialize for BlockHeader {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("BlockHeader", 7)?;
+        fields.serialize_field("height", &self.height)?;
+        fields.serialize_field("timestamp", &self.timestamp)?;
+        fields.serialize_field("previous_hash", &self.previous_hash)?;
+        fields.serialize_field("merkle_root", &self.merkle_root)?;
+        fields.serialize_field("validator", self.validator.as_ref().map_or("", Address::as_str))?;
+        fields.serialize_field("hash", &self.hash)?;
+        fields.serialize_field("signature", &self.signature)?;
+        fields.end()
+    }
+}
+
 /// The header's fields as they stand in a block's JSON, whatever its transactions are.
 #[derive(Deserialize)]
 struct WireHeader {

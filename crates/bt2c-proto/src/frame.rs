@@ -51,14 +51,30 @@ impl Frame {
     /// [`FrameError::TooLong`] if the body is above [`FRAME_LIMIT`].
     pub fn blocks<B: AsRef<[u8]>>(canonical: &[B], sender: &NodeId, now: Time) -> Result<Self, FrameError> {
         Self::write(MessageKind::Blocks, |body| {
-            body.put_slice(b"{\"type\":\"blocks\",\"data\":{\"blocks\":[");
-            for (index, block) in canonical.iter().enumerate() {
-                if index > 0 {
-                    body.put_u8(b',');
-                }
-                body.put_slice(block.as_ref());
+            put_blocks(body, canonical);
+            body.put_u8(b'}');
+            put_tail(body, sender, now);
+        })
+    }
+
+    /// A `blocks` message of a stream, likewise.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if the body is above [`FRAME_LIMIT`].
+    pub fn stream_blocks<B: AsRef<[u8]>>(
+        canonical: &[B],
+        request_id: u32,
+        done: bool,
+        sender: &NodeId,
+        now: Time,
+    ) -> Result<Self, FrameError> {
+        Self::write(MessageKind::Blocks, |body| {
+            put_blocks(body, canonical);
+            body.put_slice(format!(",\"request_id\":{request_id}").as_bytes());
+            if done {
+                body.put_slice(b",\"done\":true");
             }
-            body.put_slice(b"]}");
+            body.put_u8(b'}');
             put_tail(body, sender, now);
         })
     }
@@ -102,6 +118,17 @@ impl Frame {
     pub fn body(&self) -> Bytes {
         self.bytes.slice(HEADER_LEN..)
     }
+}
+
+fn put_blocks<B: AsRef<[u8]>>(body: &mut BytesMut, canonical: &[B]) {
+    body.put_slice(b"{\"type\":\"blocks\",\"data\":{\"blocks\":[");
+    for (index, block) in canonical.iter().enumerate() {
+        if index > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(block.as_ref());
+    }
+    body.put_u8(b']');
 }
 
 fn put_tail(body: &mut BytesMut, sender: &NodeId, now: Time) {

@@ -80,6 +80,33 @@ impl Hello {
     pub const fn knows_extensions(&self) -> bool {
         self.features.is_some()
     }
+
+    /// Whether the sender says that it knows a feature.
+    pub fn knows(&self, feature: Feature) -> bool {
+        self.features.iter().flatten().any(|name| name.as_str() == feature.name())
+    }
+}
+
+/// What a node may know beyond the base protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// `get_blocks` that is answered by as many messages as it takes, and `cancel`.
+    BlockStream,
+    /// `get_headers` and `headers`.
+    Headers,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: &[Self] = &[Self::BlockStream, Self::Headers];
+
+    /// The name in a hello.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BlockStream => "block-stream",
+            Self::Headers => "headers",
+        }
+    }
 }
 
 fn hash_or_empty<S: serde::Serializer>(hash: &Option<BlockHash>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -61,13 +61,13 @@ pub use error::{FrameError, ParseError};
 pub use frame::{BLOCKS_FRAME_OVERHEAD, Frame, FrameCodec};
 pub use genesis::{Genesis, GenesisError, Validator};
 pub use hash::{BlockHash, Hasher, MerkleRoot, TxHash};
-pub use hello::{Hello, Limits, Version, VersionError};
+pub use hello::{Feature, Hello, Limits, Version, VersionError};
 pub use hex::HexError;
 pub use ids::{MAX_NODE_ID_LEN, Network, NetworkError, NodeId, NodeIdError, PeerId};
 pub use merkle::merkle_root;
 pub use message::{
-    Blocks, Disconnect, GetBlocks, GetPeers, Message, MessageKind, NewBlock, NewTransaction, Peers, Ping,
-    Throttled,
+    Blocks, Cancel, Disconnect, GetBlocks, GetHeaders, GetPeers, Headers, Message, MessageKind, NewBlock,
+    NewTransaction, Peers, Ping, Throttled,
 };
 pub use net::{AddrError, Host, IpUnit, Netgroup, PeerAddr, Subnet, canonical, is_global, parse_wire_addr};
 pub use numbers::Height;

@@ -31,6 +31,12 @@ pub const DEFAULT_PEERS: usize = 10;
 /// Most blocks in one message. The smallest valid block is above 700 bytes, so a frame never holds more.
 pub const MAX_BLOCKS: usize = 1536;
 
+/// Most headers that may be asked for or sent at once.
+pub const MAX_HEADERS: usize = 2000;
+
+/// Most hashes of a locator: twenty near the tip and then every other power of two need fewer up to any height.
+pub const MAX_LOCATOR: usize = 64;
+
 /// Most transactions in one block. The smallest valid transaction is above 900 bytes, so a block never holds more.
 pub const MAX_TRANSACTIONS: usize = 1200;
 

@@ -1,20 +1,20 @@
-//! The messages: the nine of the base protocol, and the two that are sent to peers who know more.
+//! The messages: the nine of the base protocol, and those that are sent to peers who know more.
 
 use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    block::Block,
-    bounded::{self, Text},
+    block::{Block, BlockHeader},
+    bounded::{self, Object, Text},
     close::CloseCode,
     envelope::Envelope,
     error::ParseError,
     hash::BlockHash,
     hello::Hello,
-    limits::{DEFAULT_PEERS, MAX_BLOCKS, MAX_PEERS, MAX_TEXT},
+    limits::{DEFAULT_PEERS, MAX_BLOCKS, MAX_HEADERS, MAX_LOCATOR, MAX_PEERS, MAX_TEXT},
     net::{WireAddr, canonical},
-    numbers::{Height, WireInteger, integer, narrow},
+    numbers::{Height, WireInteger, flag, integer, narrow},
     transaction::Transaction,
 };
 
@@ -72,17 +72,23 @@ message_kinds! {
     Disconnect = "disconnect",
     /// Says that an answer is delayed; only to peers whose hello carried `features`.
     Throttled = "throttled",
+    /// Ends a stream of blocks; feature `block-stream`.
+    Cancel = "cancel",
+    /// Asks for headers by locator; feature `headers`.
+    GetHeaders = "get_headers",
+    /// Answers with headers; feature `headers`.
+    Headers = "headers",
 }
 
 impl MessageKind {
     /// Whether the message is part of the base protocol, which every peer understands.
     pub const fn is_base(self) -> bool {
-        !matches!(self, Self::Disconnect | Self::Throttled)
+        !matches!(self, Self::Disconnect | Self::Throttled | Self::Cancel | Self::GetHeaders | Self::Headers)
     }
 
     /// Whether the message is a request that the request limit counts.
     pub const fn is_request(self) -> bool {
-        matches!(self, Self::GetPeers | Self::GetBlocks)
+        matches!(self, Self::GetPeers | Self::GetBlocks | Self::GetHeaders)
     }
 }
 
@@ -118,6 +124,12 @@ pub enum Message {
     Disconnect(Disconnect),
     /// An answer will come late.
     Throttled(Throttled),
+    /// No more of a stream is wanted.
+    Cancel(Cancel),
+    /// Asks for headers.
+    GetHeaders(GetHeaders),
+    /// Answers [`Message::GetHeaders`].
+    Headers(Headers),
 }
 
 /// Data of `ping` and `pong`.
@@ -170,6 +182,29 @@ pub struct GetBlocks {
     pub start_height: Height,
     /// Highest height wanted, inclusive.
     pub end_height: Height,
+    /// Whether the answer may be more than one message: feature `block-stream`. Then there is a `request_id`.
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "flag")]
+    pub stream: bool,
+    /// Stands in every message of the answer: feature `block-stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
+    pub request_id: Option<u32>,
+}
+
+impl GetBlocks {
+    /// Asks for what one message holds of the blocks from `start_height` to `end_height`, inclusive.
+    pub const fn range(start_height: Height, end_height: Height) -> Self {
+        Self { start_height, end_height, stream: false, request_id: None }
+    }
+
+    /// Asks for all of them, in as many messages as it takes.
+    pub const fn stream(request_id: u32, start_height: Height, end_height: Height) -> Self {
+        Self { start_height, end_height, stream: true, request_id: Some(request_id) }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Data of `blocks`.
@@ -178,6 +213,24 @@ pub struct Blocks {
     /// Contiguous and ascending from the requested start; may stop early; empty means none of them.
     #[serde(deserialize_with = "bounded::list::<MAX_BLOCKS, _, _>")]
     pub blocks: Vec<Block>,
+    /// In the messages of a stream, the request that it answers: feature `block-stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "narrow")]
+    pub request_id: Option<u32>,
+    /// Whether this is the last message of a stream.
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "flag")]
+    pub done: bool,
+}
+
+impl Blocks {
+    /// A whole answer in one message.
+    pub const fn whole(blocks: Vec<Block>) -> Self {
+        Self { blocks, request_id: None, done: false }
+    }
+
+    /// Whether another message of the same answer follows.
+    pub const fn goes_on(&self) -> bool {
+        self.request_id.is_some() && !self.done
+    }
 }
 
 /// Data of `new_block`.
@@ -218,6 +271,45 @@ pub struct Throttled {
     pub retry_after_ms: u64,
 }
 
+/// Data of `cancel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The stream's request.
+    #[serde(deserialize_with = "integer_32")]
+    pub request_id: u32,
+}
+
+fn integer_32<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    narrow(deserializer)?.ok_or_else(|| serde::de::Error::custom("request_id is null"))
+}
+
+/// Data of `get_headers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetHeaders {
+    /// Hashes of blocks of the asker's main chain, highest first, ever sparser downwards: at most [`MAX_LOCATOR`]. The
+    /// answer starts above the first of them that is on the other side's main chain.
+    #[serde(deserialize_with = "bounded::list::<MAX_LOCATOR, _, _>")]
+    pub locator: Vec<BlockHash>,
+    /// How many headers are wanted: 1 to [`MAX_HEADERS`].
+    #[serde(deserialize_with = "integer")]
+    pub count: u64,
+}
+
+/// Data of `headers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Headers {
+    /// Each the child of the one before, the first a child of the block that both sides share; may stop early; empty if
+    /// there is nothing above it.
+    #[serde(deserialize_with = "headers")]
+    pub headers: Vec<BlockHeader>,
+}
+
+fn headers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<BlockHeader>, D::Error> {
+    bounded::filtered::<MAX_HEADERS, Object<BlockHeader>, BlockHeader, D>(deserializer, |Object(header)| {
+        Some(header)
+    })
+}
+
 impl Message {
     /// The message's type.
     pub const fn kind(&self) -> MessageKind {
@@ -233,6 +325,9 @@ impl Message {
             Self::NewTransaction(_) => MessageKind::NewTransaction,
             Self::Disconnect(_) => MessageKind::Disconnect,
             Self::Throttled(_) => MessageKind::Throttled,
+            Self::Cancel(_) => MessageKind::Cancel,
+            Self::GetHeaders(_) => MessageKind::GetHeaders,
+            Self::Headers(_) => MessageKind::Headers,
         }
     }
 }
@@ -256,6 +351,15 @@ impl Envelope<'_> {
             }
             Message::GetBlocks(request) if request.start_height > request.end_height => {
                 return Err(ParseError::Invalid { kind, what: "start_height is above end_height" });
+            }
+            Message::GetBlocks(request) if request.stream && request.request_id.is_none() => {
+                return Err(ParseError::Invalid { kind, what: "a stream needs a request_id" });
+            }
+            Message::Blocks(answer) if answer.goes_on() && answer.blocks.is_empty() => {
+                return Err(ParseError::Invalid { kind, what: "no blocks, and not done" });
+            }
+            Message::GetHeaders(request) if request.count == 0 || request.count > MAX_HEADERS as u64 => {
+                return Err(ParseError::Invalid { kind, what: "count is outside 1 to 2000" });
             }
             _ => {}
         }
@@ -287,5 +391,8 @@ fn parse_data(kind: MessageKind, data: &str) -> serde_json::Result<Message> {
         MessageKind::NewTransaction => Message::NewTransaction(serde_json::from_str(data)?),
         MessageKind::Disconnect => Message::Disconnect(serde_json::from_str(data)?),
         MessageKind::Throttled => Message::Throttled(serde_json::from_str(data)?),
+        MessageKind::Cancel => Message::Cancel(serde_json::from_str(data)?),
+        MessageKind::GetHeaders => Message::GetHeaders(serde_json::from_str(data)?),
+        MessageKind::Headers => Message::Headers(serde_json::from_str(data)?),
     })
 }

@@ -97,6 +97,33 @@ pub(crate) fn narrow<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
     T::try_from(value).map(Some).map_err(|_| de::Error::custom(format_args!("integer {value} is too large")))
 }
 
+/// `deserialize_with` for `true` or `false`; null reads as `false`.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Visitor;
+
+    impl de::Visitor<'_> for Visitor {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<bool, E> {
+            Ok(value)
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<bool, E> {
+            Ok(false)
+        }
+
+        fn visit_str<E: de::Error>(self, _: &str) -> Result<bool, E> {
+            Err(string_instead_of(&self))
+        }
+    }
+
+    deserializer.deserialize_any(Visitor)
+}
+
 /// `deserialize_with` for an envelope's advisory timestamp: whole seconds, or a float that is cut to them.
 pub(crate) fn lenient_timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Visitor;

@@ -6,10 +6,10 @@ use std::{
 };
 
 use bt2c_proto::{
-    Address, Blob, Block, BlockHash, BlockHeader, Blocks, CloseCode, Disconnect, Envelope, Frame, FrameCodec,
-    GetBlocks, GetPeers, HeaderContent, Height, Hello, Limits, Message, MessageKind, NewBlock,
-    NewTransaction, NodeId, ParseError, Peers, Ping, Text, Throttled, Time, Transaction, TxHash, Version,
-    canonical,
+    Address, Blob, Block, BlockHash, BlockHeader, Blocks, Cancel, CloseCode, Disconnect, Envelope, Frame,
+    FrameCodec, GetBlocks, GetHeaders, GetPeers, HeaderContent, Headers, Height, Hello, Limits, Message,
+    MessageKind, NewBlock, NewTransaction, NodeId, ParseError, Peers, Ping, Text, Throttled, Time,
+    Transaction, TxHash, Version, canonical,
     limits::{MAX_DEPTH, MAX_INTEGER, MAX_PEERS, MAX_STRING},
     merkle_root,
 };
@@ -99,8 +99,15 @@ prop_compose! {
 /// Any message of every kind.
 fn message() -> impl Strategy<Value = Message> {
     let ping = || integer().prop_map(|timestamp| Ping { timestamp });
-    let range =
-        (height(), height()).prop_map(|(a, b)| GetBlocks { start_height: a.min(b), end_height: a.max(b) });
+    let range = (height(), height(), any::<Option<u32>>()).prop_map(|(a, b, stream)| match stream {
+        Some(id) => GetBlocks::stream(id, a.min(b), a.max(b)),
+        None => GetBlocks::range(a.min(b), a.max(b)),
+    });
+    let streamed = (vec(block(), 1..4), any::<u32>(), any::<bool>()).prop_map(|(blocks, id, done)| Blocks {
+        blocks,
+        request_id: Some(id),
+        done,
+    });
     prop_oneof![
         hello().prop_map(|hello| Message::Hello(Box::new(hello))),
         ping().prop_map(Message::Ping),
@@ -108,7 +115,13 @@ fn message() -> impl Strategy<Value = Message> {
         (1..=1000_u64).prop_map(|count| Message::GetPeers(GetPeers { count })),
         vec(socket_addr(), 0..20).prop_map(|peers| Message::Peers(Peers { peers })),
         range.prop_map(Message::GetBlocks),
-        vec(block(), 0..4).prop_map(|blocks| Message::Blocks(Blocks { blocks })),
+        vec(block(), 0..4).prop_map(|blocks| Message::Blocks(Blocks::whole(blocks))),
+        streamed.prop_map(Message::Blocks),
+        any::<u32>().prop_map(|request_id| Message::Cancel(Cancel { request_id })),
+        (vec(block_hash(), 0..=64), 1..=2000_u64)
+            .prop_map(|(locator, count)| Message::GetHeaders(GetHeaders { locator, count })),
+        vec(block().prop_map(|block| block.header), 0..4)
+            .prop_map(|headers| Message::Headers(Headers { headers })),
         block().prop_map(|block| Message::NewBlock(NewBlock { block })),
         transaction().prop_map(|transaction| Message::NewTransaction(NewTransaction { transaction })),
         (prop::sample::select(CloseCode::ALL), text())

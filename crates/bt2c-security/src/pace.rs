@@ -54,6 +54,11 @@ impl RequestPace {
         self.full_at - self.burst
     }
 
+    /// Whether half of what may go out at once may do so now.
+    pub fn is_rested(&self, now: Time) -> bool {
+        self.full_at - self.burst / 2 <= now
+    }
+
     /// Takes a token; says whether there was one.
     pub fn take(&mut self, now: Time) -> bool {
         let ready = self.ready_at() <= now;

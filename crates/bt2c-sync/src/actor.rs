@@ -17,13 +17,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::{order::InOrder, peers::Peers};
 use crate::{
     chain::{CheckedBlock, TxKey},
-    consensus::{Consensus, InvalidBlock},
+    consensus::{Consensus, Invalid, InvalidBlock},
     core::{Core, Counters, RequestId, Source, SubmitError, TransactionVerdict},
     cost,
     event::Event,
     import::Imported,
     ingress::{Request, SyncStatus, Template},
     metrics::SyncMetrics,
+    serve::Question,
     store::{ChainStore, StoreError},
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Inputs {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) peers: broadcast::Receiver<bt2c_p2p::Event>,
     pub(crate) blocks: mpsc::Receiver<Inbound>,
+    pub(crate) headers: mpsc::Receiver<Inbound>,
     pub(crate) new_blocks: mpsc::Receiver<Inbound>,
     pub(crate) new_transactions: mpsc::Receiver<Inbound>,
     pub(crate) questions: mpsc::Receiver<Inbound>,
@@ -57,6 +59,7 @@ pub(crate) enum Done {
 #[derive(Debug)]
 pub(crate) enum Checked {
     Blocks(Vec<Result<CheckedBlock, InvalidBlock>>),
+    Headers(Result<(), (usize, Invalid)>),
     Transaction(TransactionVerdict),
 }
 
@@ -103,7 +106,9 @@ impl Actor {
                 Some(request) = inputs.requests.recv() => self.handle_request(request),
                 // Deadlines come before messages: a peer that always has something to say must not put them off.
                 () = timer => self.core.handle_timeout(self.env.clock.now()),
-                Some(inbound) = inputs.blocks.recv() => self.handle_inbound(inbound),
+                // While enough is here, those who send more wait, by way of their connections.
+                Some(inbound) = inputs.blocks.recv(), if !self.core.is_saturated() => self.handle_inbound(inbound),
+                Some(inbound) = inputs.headers.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.new_blocks.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.questions.recv() => self.handle_inbound(inbound),
                 Some(inbound) = inputs.throttles.recv() => self.handle_inbound(inbound),
@@ -125,14 +130,17 @@ impl Actor {
             return;
         }
         match inbound.message {
-            Message::Blocks(answer) => self.core.handle_blocks(now, id, answer.blocks, inbound.len),
+            Message::Blocks(answer) => self.core.handle_blocks(now, id, answer, inbound.len),
+            Message::Headers(answer) => self.core.handle_headers(now, id, answer.headers),
             Message::NewBlock(push) => {
                 self.core.handle_new_block(now, Source::Peer(id), push.block, inbound.len);
             }
             Message::NewTransaction(push) => {
                 self.core.handle_new_transaction(now, Source::Peer(id), push.transaction, inbound.len);
             }
-            Message::GetBlocks(question) => self.serve(id, question),
+            Message::GetBlocks(question) => self.serve(id, Question::Blocks(question)),
+            Message::GetHeaders(question) => self.serve(id, Question::Headers(question)),
+            Message::Cancel(cancel) => self.serve(id, Question::Cancel(cancel.request_id)),
             Message::Throttled(throttled) => {
                 let wait = Duration::from_millis(throttled.retry_after_ms);
                 self.core.handle_throttled(now, &id, wait);
@@ -149,6 +157,7 @@ impl Actor {
                 while let Some((job, result)) = self.checked.take() {
                     match result {
                         Checked::Blocks(results) => self.core.handle_checked(now, job, results),
+                        Checked::Headers(result) => self.core.handle_headers_checked(now, job, result),
                         Checked::Transaction(verdict) => {
                             self.core.handle_transaction_checked(now, job, verdict)
                         }
@@ -194,6 +203,8 @@ impl Actor {
                     target: core.target(),
                     syncing: !core.is_synced(),
                     claims: core.claims().collect(),
+                    contributions: core.contributions().collect(),
+                    bottleneck: core.bottleneck(),
                     pool_count: core.pool().len(),
                     pool_bytes: core.pool().bytes(),
                     counters: core.counters(),

@@ -13,14 +13,18 @@ pub struct SyncConfig {
     /// Branches that leave the main chain more blocks than this below its tip are not followed; default 100. Lower
     /// settles blocks sooner, higher heals longer splits.
     pub max_reorg_depth: u64,
-    /// Blocks that may be fetched ahead of the one to be stored next; default 1024. Too few leave peers idle.
+    /// Blocks that may be fetched ahead of the one to be stored next; default 16,384: what 64 MiB hold of blocks of four
+    /// kilobytes. Fewer leave fast peers idle, for each serves a limited number of requests a minute.
     pub window_blocks: u64,
     /// Bytes of such blocks; default 64 MiB.
     pub window_bytes: usize,
-    /// How long an answer may take before its range is asked of others; default 10 s. Too short asks twice over slow
-    /// links, too long lets one slow peer hold up the rest.
+    /// How long nothing may come of an answer before what it owes is asked of others; default 2 s. It is doubled each time
+    /// up to `request_timeout_max`, and wears off as blocks are stored. Too short asks twice over slow links, too long lets
+    /// one slow peer hold up the rest.
     pub request_timeout: Duration,
-    /// How long an answer may take before the connection is closed; default 60 s.
+    /// The longest that `request_timeout` becomes; default 64 s.
+    pub request_timeout_max: Duration,
+    /// How long nothing may come of an answer before the connection is closed; default 60 s.
     pub close_timeout: Duration,
     /// What we take a peer to serve that does not say: requests a minute; default 100, the seed's. We use a third.
     pub requests_per_minute: u64,
@@ -52,9 +56,10 @@ impl Default for SyncConfig {
     fn default() -> Self {
         Self {
             max_reorg_depth: 100,
-            window_blocks: 1024,
+            window_blocks: 16_384,
             window_bytes: 64 << 20,
-            request_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(2),
+            request_timeout_max: Duration::from_secs(64),
             close_timeout: Duration::from_secs(60),
             requests_per_minute: 100,
             max_orphans: 64,
@@ -87,6 +92,10 @@ impl SyncConfig {
         if self.batch_blocks == 0 || self.batch_bytes == 0 {
             return Err(SyncConfigError::Batch);
         }
+        if self.request_timeout.is_zero() || self.request_timeout_max < self.request_timeout {
+            let (least, most) = (self.request_timeout, self.request_timeout_max);
+            return Err(SyncConfigError::RequestTimeouts { least, most });
+        }
         if self.close_timeout <= self.request_timeout {
             let (request, close) = (self.request_timeout, self.close_timeout);
             return Err(SyncConfigError::Timeouts { request, close });
@@ -113,6 +122,14 @@ pub enum SyncConfigError {
     /// Nothing would ever be stored.
     #[error("batch_blocks or batch_bytes is 0")]
     Batch,
+    /// The wait for an answer has no end, or ends before it begins.
+    #[error("request_timeout {least:?} is 0 or above request_timeout_max {most:?}")]
+    RequestTimeouts {
+        /// The request time-out.
+        least: Duration,
+        /// The longest it becomes.
+        most: Duration,
+    },
     /// A peer would be closed before its range is asked of others.
     #[error("close_timeout {close:?} is not above request_timeout {request:?}")]
     Timeouts {
@@ -130,8 +147,8 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         assert_eq!(SyncConfig::default().validate(), Ok(()));
-        let timeouts = SyncConfig { close_timeout: Duration::from_secs(5), ..SyncConfig::default() };
-        assert!(timeouts.validate().unwrap_err().to_string().contains("close_timeout 5s"));
+        let timeouts = SyncConfig { close_timeout: Duration::from_secs(1), ..SyncConfig::default() };
+        assert!(timeouts.validate().unwrap_err().to_string().contains("close_timeout 1s"));
         let window = SyncConfig { window_blocks: 1, ..SyncConfig::default() };
         assert!(matches!(window.validate(), Err(SyncConfigError::Window { blocks: 1, .. })));
     }

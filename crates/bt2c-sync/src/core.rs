@@ -4,11 +4,15 @@ mod action;
 mod ask;
 mod elect;
 mod fetch;
+mod headers;
+mod ledger;
 mod orphans;
 mod peers;
+mod progress;
 mod pursuit;
 mod pushes;
 mod recent;
+mod stall;
 mod storing;
 mod verdicts;
 
@@ -20,16 +24,21 @@ use std::{
 
 use bt2c_proto::{BlockHash, CloseCode, Height, PeerId, Time, TxHash};
 
-pub use action::{Action, Blame, RequestId, Source, SubmitError, TransactionVerdict};
+pub use action::{Action, Blame, RequestId, Source, SubmitError, TransactionVerdict, Unchecked};
+pub use ledger::Contribution;
 pub use peers::PeerFacts;
+pub use progress::Bottleneck;
 pub use verdicts::{BlockDecision, BlockVerdict};
 
 use self::{
+    headers::CheckingHeaders,
     orphans::Orphans,
     peers::{GenesisState, PeerState, Purpose},
+    progress::Progress,
     pursuit::Pursuit,
     pushes::Pushes,
     recent::Recent,
+    stall::Stall,
     storing::Importing,
     verdicts::Verdicts,
 };
@@ -37,7 +46,7 @@ use crate::{
     chain::{BlockRef, CheckedBlock},
     config::SyncConfig,
     consensus::{Consensus, Invalid},
-    event::{Event, SyncProgress},
+    event::Event,
     pool::TransactionPool,
 };
 
@@ -59,6 +68,15 @@ pub struct Core {
     pursuit: Option<Pursuit>,
     /// Fetched blocks that are with the workers, by job.
     checking: BTreeMap<u64, Checking>,
+    /// Headers that are with the workers, by job.
+    checking_headers: BTreeMap<u64, CheckingHeaders>,
+    /// How long an answer may keep us waiting.
+    stall: Stall,
+    /// Whether what peers send was not taken after the last input, for enough was here.
+    saturated: bool,
+    /// When that was last so.
+    saturated_at: Time,
+    next_stream: u32,
     pushes: Pushes,
     orphans: Orphans,
     pool: TransactionPool,
@@ -90,15 +108,7 @@ struct Checking {
     bytes: usize,
 }
 
-#[derive(Debug, Default)]
-struct Progress {
-    /// When the next report is due; none while nothing is fetched.
-    next: Option<Time>,
-    since: Time,
-    stored: u64,
-}
-
-/// Counts of what was dropped without a word.
+/// Counts of what was dropped without a word, and of what was fetched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// `blocks` messages that answered nothing that was asked.
@@ -109,6 +119,10 @@ pub struct Counters {
     pub busy: u64,
     /// Pushed blocks beyond two of their slot.
     pub slot_full: u64,
+    /// Fetched blocks that were stored.
+    pub fetched_blocks: u64,
+    /// Bytes of their canonical forms.
+    pub fetched_bytes: u64,
 }
 
 impl Core {
@@ -128,6 +142,11 @@ impl Core {
             peers: BTreeMap::new(),
             pursuit: None,
             checking: BTreeMap::new(),
+            checking_headers: BTreeMap::new(),
+            stall: Stall::new(config.request_timeout, config.request_timeout_max),
+            saturated: false,
+            saturated_at: Time::default(),
+            next_stream: 0,
             pushes: Pushes::default(),
             orphans: Orphans::new(config.max_orphans, config.max_orphan_bytes),
             pool: TransactionPool::new(config.pool.clone()),
@@ -154,7 +173,7 @@ impl Core {
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let importing = self.importing.as_ref().and_then(|importing| importing.retry_at);
-        [self.fetch_timeout(), importing, self.progress.next, self.pool.next_expiry()]
+        [self.fetch_timeout(), importing, self.progress.due(), self.pool.next_expiry()]
             .into_iter()
             .flatten()
             .min()
@@ -163,6 +182,7 @@ impl Core {
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, now: Time) {
         self.expire_requests(now);
+        self.expire_headers(now);
         self.retry_import(now);
         self.pool.expire(now);
         self.advance(now);
@@ -209,6 +229,29 @@ impl Core {
         Height::new(claimed.map_or(0, |claim| claim.height)).max(self.tip().height)
     }
 
+    /// What connected peers contributed to the chain, where it was anything.
+    pub fn contributions(&self) -> impl Iterator<Item = (PeerId, Contribution)> {
+        let sent = |state: &PeerState| state.contribution.blocks > 0;
+        self.peers
+            .iter()
+            .filter(move |(_, state)| sent(state))
+            .map(|(peer, state)| (*peer, state.contribution))
+    }
+
+    /// What holds up synchronisation most, lately; none while nothing is fetched.
+    pub fn bottleneck(&self) -> Option<Bottleneck> {
+        self.pursuit.as_ref().and_then(|_| self.progress.bottleneck())
+    }
+
+    /// Whether enough fetched blocks are here: what peers send should not be taken before some are stored. What is here
+    /// needs nothing of theirs, so it will be.
+    pub fn is_saturated(&self) -> bool {
+        self.pursuit.as_ref().is_some_and(|pursuit| {
+            let (ready, bytes) = (pursuit.ready(), pursuit.bytes());
+            ready > 0 && (ready >= self.config.window_blocks / 2 || bytes >= self.config.window_bytes / 2)
+        })
+    }
+
     /// What peers say that their tips are, as far as they have not been shown wrong.
     pub fn claims(&self) -> impl Iterator<Item = (PeerId, Height, Option<BlockHash>)> {
         self.peers.iter().filter_map(|(peer, state)| {
@@ -248,6 +291,8 @@ impl Core {
 
     /// Everything that may follow from an input, in one order: store what is ready, choose whom to follow, ask.
     fn advance(&mut self, now: Time) {
+        self.count_wait(now);
+        self.note_saturation(now);
         self.now = now;
         for _ in 0..MAX_ELECTIONS {
             self.settle();
@@ -259,7 +304,17 @@ impl Core {
             }
         }
         self.ask(now);
+        self.note_saturation(now);
         self.tell_progress(now);
+        self.note_wait(now);
+    }
+
+    /// Peers are not to blame for the time in which we took nothing.
+    fn note_saturation(&mut self, now: Time) {
+        if self.saturated {
+            self.saturated_at = now;
+        }
+        self.saturated = self.is_saturated();
     }
 
     fn leader(&self) -> Option<PeerId> {
@@ -293,33 +348,6 @@ impl Core {
             state.ignored = true;
         }
         self.actions.push_back(Action::Close { peer, code });
-    }
-
-    fn tell_progress(&mut self, now: Time) {
-        let fetching = self.pursuit.is_some();
-        match self.progress.next {
-            None if fetching => {
-                self.progress =
-                    Progress { next: Some(now + self.config.progress_interval), since: now, stored: 0 };
-            }
-            Some(next) if !fetching || now >= next => {
-                let millis = u64::try_from(now.since(self.progress.since).as_millis()).unwrap_or(u64::MAX);
-                let report = SyncProgress {
-                    height: self.tip().height,
-                    target: self.target(),
-                    peers: self
-                        .peers
-                        .values()
-                        .filter(|peer| peer.is_ahead_of(self.tip().height.get()))
-                        .count(),
-                    blocks_per_s: self.progress.stored.saturating_mul(1000) / millis.max(1),
-                };
-                self.emit(Event::SyncProgress(report));
-                let next = fetching.then(|| now + self.config.progress_interval);
-                self.progress = Progress { next, since: now, stored: 0 };
-            }
-            _ => {}
-        }
     }
 }
 

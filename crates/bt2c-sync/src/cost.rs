@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bt2c_proto::Block;
+use crate::core::Unchecked;
 
 /// A durable commit.
 const COMMIT: Duration = Duration::from_millis(4);
@@ -17,8 +17,14 @@ pub(crate) const SERVE: Duration = Duration::from_millis(1);
 pub(crate) const TRANSACTION: Duration = Duration::from_micros(47);
 
 /// Checking blocks.
-pub(crate) fn check<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Duration {
-    let signatures: usize = blocks.into_iter().map(|block| 1 + block.transactions.len()).sum();
+pub(crate) fn check(blocks: &[Unchecked]) -> Duration {
+    let signatures: usize =
+        blocks.iter().map(|one| usize::from(!one.sealed) + one.block.transactions.len()).sum();
+    headers(signatures)
+}
+
+/// Checking headers.
+pub(crate) fn headers(signatures: usize) -> Duration {
     TRANSACTION * u32::try_from(signatures).unwrap_or(u32::MAX)
 }
 

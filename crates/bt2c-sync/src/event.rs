@@ -3,7 +3,7 @@
 use bt2c_p2p::Tip;
 use bt2c_proto::{BlockHash, Height, PeerId, TxHash};
 
-use crate::chain::BlockRef;
+use crate::{chain::BlockRef, core::Bottleneck};
 
 /// Something happened to the chain or the pool.
 #[derive(Debug, Clone)]
@@ -84,4 +84,10 @@ pub struct SyncProgress {
     pub peers: usize,
     /// Blocks stored a second since the last report.
     pub blocks_per_s: u64,
+    /// Bytes of these blocks a second.
+    pub bytes_per_s: u64,
+    /// How long the rest takes at that speed; none while nothing is stored.
+    pub seconds_left: Option<u64>,
+    /// What holds it up most, if it is held up.
+    pub bottleneck: Option<Bottleneck>,
 }

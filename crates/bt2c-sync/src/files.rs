@@ -187,7 +187,7 @@ impl Batch<'_> {
         if self.store.block(&block.hash()).map_err(ImportFault::Store)?.is_some() {
             return Ok(Line::Known);
         }
-        check_block(self.consensus, &block).map(Line::New).map_err(ImportFault::Invalid)
+        check_block(self.consensus, &block, false).map(Line::New).map_err(ImportFault::Invalid)
     }
 
     /// Stores the blocks up to the first fault; an error says at which line it is.

@@ -252,7 +252,7 @@ mod tests {
             let height = bt2c_proto::Height::new(height);
             let bytes = store.bodies(height..=height, 0).unwrap().pop().unwrap();
             let block: Block = serde_json::from_slice(&bytes).unwrap();
-            assert!(check_block(&schedule, &block).is_ok(), "{height}");
+            assert!(check_block(&schedule, &block, false).is_ok(), "{height}");
         }
         let mut check = ChainCheck::new(&store);
         assert!(check.step(&store, &schedule, 100).unwrap());

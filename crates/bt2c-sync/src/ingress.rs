@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::{
     chain::BlockRef,
     consensus::Consensus,
-    core::{BlockDecision, Counters, SubmitError},
+    core::{BlockDecision, Bottleneck, Contribution, Counters, SubmitError},
     event::Event,
     metrics::SyncMetrics,
     store::{ChainStore, StoreError},
@@ -49,6 +49,10 @@ pub struct SyncStatus {
     pub syncing: bool,
     /// What peers say that their tips are.
     pub claims: Vec<(PeerId, Height, Option<BlockHash>)>,
+    /// What connected peers contributed to the chain, where it was anything.
+    pub contributions: Vec<(PeerId, Contribution)>,
+    /// What holds up synchronisation most, while blocks are fetched.
+    pub bottleneck: Option<Bottleneck>,
     /// Transactions that wait for a block.
     pub pool_count: usize,
     /// Bytes of their canonical forms.

@@ -89,8 +89,8 @@ mod synchronizer;
 mod testing;
 
 pub use self::core::{
-    Action, Blame, BlockDecision, BlockVerdict, Core, Counters, PeerFacts, RequestId, Source, SubmitError,
-    TransactionVerdict,
+    Action, Blame, BlockDecision, BlockVerdict, Bottleneck, Contribution, Core, Counters, PeerFacts,
+    RequestId, Source, SubmitError, TransactionVerdict, Unchecked,
 };
 pub use chain::{BlockRef, CheckedBlock, TxKey};
 pub use check::{ChainCheck, ChainFault, Consistency};

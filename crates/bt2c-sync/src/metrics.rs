@@ -1,12 +1,12 @@
 //! What the synchroniser counts. One value a node, so that nodes in one process do not mix.
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use crate::{
-    core::{Core, Counters},
+    core::{Bottleneck, Core, Counters},
     event::Event,
 };
 
@@ -28,6 +28,9 @@ pub struct SyncMetrics {
     late_answers: Counter,
     busy: Counter,
     slot_full: Counter,
+    fetched_blocks: Counter,
+    fetched_bytes: Counter,
+    held_up_by: Family<[(&'static str, &'static str); 1], Gauge>,
     pub(crate) served_blocks: Counter,
     pub(crate) served_bytes: Counter,
     pub(crate) unserved: Counter,
@@ -63,6 +66,10 @@ impl SyncMetrics {
         registry.register("busy_drops", help, self.busy.clone());
         let help = "Pushed blocks dropped for being the third of their slot";
         registry.register("slot_drops", help, self.slot_full.clone());
+        registry.register("fetched_blocks", "Fetched blocks that were stored", self.fetched_blocks.clone());
+        registry.register("fetched_bytes", "Bytes of these blocks", self.fetched_bytes.clone());
+        let help = "What holds up synchronisation most: 1 for that cause";
+        registry.register("held_up_by", help, self.held_up_by.clone());
         registry.register("served_blocks", "Blocks sent in answers", self.served_blocks.clone());
         registry.register("served_bytes", "Bytes of blocks sent in answers", self.served_bytes.clone());
         registry.register(
@@ -80,7 +87,15 @@ impl SyncMetrics {
             Event::BranchTooDeep { .. } => self.too_deep.inc(),
             Event::Stalled { .. } => self.stalls.inc(),
             Event::StoreFailed { .. } => self.store_failures.inc(),
-            Event::SyncProgress(_) | Event::TransactionAdded { .. } => 0,
+            Event::SyncProgress(progress) => {
+                let held_up = progress.bottleneck.filter(|_| progress.height < progress.target);
+                for cause in Bottleneck::ALL {
+                    let gauge = self.held_up_by.get_or_create(&[("cause", cause.name())]);
+                    gauge.set(i64::from(held_up == Some(cause)));
+                }
+                0
+            }
+            Event::TransactionAdded { .. } => 0,
         };
     }
 
@@ -91,6 +106,8 @@ impl SyncMetrics {
         self.late_answers.inc_by(now.late_answers - before.late_answers);
         self.busy.inc_by(now.busy - before.busy);
         self.slot_full.inc_by(now.slot_full - before.slot_full);
+        self.fetched_blocks.inc_by(now.fetched_blocks - before.fetched_blocks);
+        self.fetched_bytes.inc_by(now.fetched_bytes - before.fetched_bytes);
         *before = now;
         self.height.set(signed(core.tip().height.get()));
         self.target.set(signed(core.target().get()));

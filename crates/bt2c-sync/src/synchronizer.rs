@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bt2c_p2p::{Env, Handle as P2PHandle, Tip};
-use bt2c_proto::{Block, Height, MessageKind, PeerId};
+use bt2c_proto::{Block, Feature, Height, MessageKind, PeerId};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -63,8 +63,12 @@ pub enum StartError {
 }
 
 impl BlockchainSynchronizer {
-    /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `new_block`,
-    /// `new_transaction` and `throttled`.
+    /// What it knows beyond the base protocol.
+    pub const FEATURES: &[Feature] = &[Feature::BlockStream, Feature::Headers];
+
+    /// Starts on a chain and a network: takes over the messages `get_blocks`, `blocks`, `cancel`, `get_headers`, `headers`,
+    /// `new_block`, `new_transaction` and `throttled`. The features [`BlockchainSynchronizer::FEATURES`] are its to offer:
+    /// put them into the manager's configuration.
     ///
     /// # Errors
     /// If the configuration contradicts itself, or the store cannot be read.
@@ -87,11 +91,17 @@ impl BlockchainSynchronizer {
         let inputs = Inputs {
             requests: requests_in,
             peers: p2p.subscribe(),
-            blocks: register(&p2p, MessageKind::Blocks, ANSWERS),
-            new_blocks: register(&p2p, MessageKind::NewBlock, PUSHED_BLOCKS),
-            new_transactions: register(&p2p, MessageKind::NewTransaction, PUSHED_TRANSACTIONS),
-            questions: register(&p2p, MessageKind::GetBlocks, QUESTIONS),
-            throttles: register(&p2p, MessageKind::Throttled, ANSWERS),
+            blocks: register(&p2p, &[MessageKind::Blocks], ANSWERS),
+            new_blocks: register(&p2p, &[MessageKind::NewBlock], PUSHED_BLOCKS),
+            new_transactions: register(&p2p, &[MessageKind::NewTransaction], PUSHED_TRANSACTIONS),
+            headers: register(&p2p, &[MessageKind::Headers], ANSWERS),
+            // In one row: a cancel must not overtake what it cancels.
+            questions: register(
+                &p2p,
+                &[MessageKind::GetBlocks, MessageKind::GetHeaders, MessageKind::Cancel],
+                QUESTIONS,
+            ),
+            throttles: register(&p2p, &[MessageKind::Throttled], ANSWERS),
             done: done_in,
         };
         let handle = Handle {
@@ -183,9 +193,11 @@ impl Drop for BlockchainSynchronizer {
     }
 }
 
-fn register(p2p: &P2PHandle, kind: MessageKind, room: usize) -> mpsc::Receiver<bt2c_p2p::Inbound> {
+fn register(p2p: &P2PHandle, kinds: &[MessageKind], room: usize) -> mpsc::Receiver<bt2c_p2p::Inbound> {
     let (sender, receiver) = mpsc::channel(room);
-    p2p.register_message_handler(kind, sender).expect("these four kinds are for handlers");
+    for kind in kinds {
+        p2p.register_message_handler(*kind, sender.clone()).expect("these kinds are for handlers");
+    }
     receiver
 }
 

@@ -217,7 +217,7 @@ async fn ask(
     for turn in 0.. {
         rhythm.tick().await;
         let height = Height::new(1 + turn % SERVED);
-        let question = Message::GetBlocks(GetBlocks { start_height: height, end_height: height });
+        let question = Message::GetBlocks(GetBlocks::range(height, height));
         let asked = instant();
         if peer.send(frame(&question)).is_err() || answers.recv().await.is_none() {
             return;

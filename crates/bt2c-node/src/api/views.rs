@@ -31,10 +31,27 @@ pub struct StatusView {
     pub syncing: bool,
     /// The height that the node is on its way to; its own if there is nothing to fetch.
     pub target_height: Height,
+    /// While blocks are fetched, what holds that up most: `peers`, `bandwidth`, `verification`, `disk` or `limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed_by: Option<String>,
+    /// Connected peers whose blocks were fetched and stored, and how much that was.
+    #[serde(default)]
+    pub contributors: Vec<Contributor>,
     /// Transactions that wait for a block.
     pub pending_transactions: usize,
     /// Connected peers, by who opened the connection.
     pub peers: PeerCounts,
+}
+
+/// What a peer contributed to the chain since it connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// Its identity.
+    pub peer_id: PeerId,
+    /// Blocks that were fetched from it and stored.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// How many peers are connected.

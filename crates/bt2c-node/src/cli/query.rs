@@ -30,6 +30,7 @@ pub(super) fn status(args: &QueryArgs) -> Result<()> {
         ("version", status.version),
         ("up for", seconds(status.uptime_s)),
         ("height", chain),
+        ("held up by", status.slowed_by.unwrap_or_else(|| "nothing".to_owned())),
         ("tip", status.tip_hash.to_string()),
         ("waiting", format!("{} transactions", grouped(u64::try_from(status.pending_transactions)?))),
         ("peers", format!("{} inbound, {} outbound", status.peers.inbound, status.peers.outbound)),

@@ -6,7 +6,11 @@ use bt2c_p2p::env::BoxFuture;
 use bt2c_proto::{Height, Time};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle, SyncProgress};
+use super::output::{grouped, size};
+use crate::{
+    config::humane_duration,
+    node::{BlockAdded, NodeEvent, NodeEvents, NodeHandle, SyncProgress},
+};
 
 /// Blocks that come faster than this share a log line.
 const BLOCK_LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -129,6 +133,7 @@ impl Watch {
             self.bar.set_style(style());
             self.bar.set_length(progress.target_height.get());
             self.bar.set_position(progress.height.get());
+            self.bar.set_message(summary(progress));
         }
     }
 
@@ -149,6 +154,46 @@ impl Watch {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("syncing {bar:30} {human_pos} of {human_len} blocks, {per_sec}, {eta} left")
+    ProgressStyle::with_template("syncing {bar:30} {human_pos} of {human_len} blocks, {msg}")
         .expect("the template is a constant")
+}
+
+/// How fast it goes, how long it will take, and what it waits for.
+fn summary(progress: &SyncProgress) -> String {
+    let mut text = format!("{} blocks/s, {}/s", grouped(progress.blocks_per_s), size(progress.bytes_per_s));
+    if let Some(left) = progress.seconds_left {
+        text += &format!(", {} left", humane_duration(Duration::from_secs(left)));
+    }
+    if let Some(cause) = &progress.slowed_by {
+        text += &format!(", from {} peers, held up by {cause}", progress.peers);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use bt2c_proto::Height;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_says_how_fast_how_long_and_what_holds_it_up() {
+        let mut progress = SyncProgress {
+            height: Height::new(10),
+            target_height: Height::new(20),
+            peers: 3,
+            blocks_per_s: 12_345,
+            bytes_per_s: 25_000_000,
+            seconds_left: Some(125),
+            slowed_by: Some("bandwidth".to_owned()),
+        };
+        let text = summary(&progress);
+        assert!(
+            text.starts_with("12 345 blocks/s, 25.0 MB/s, ") && text.contains("/s, 2m 5s left"),
+            "{text}"
+        );
+        assert!(text.ends_with(", from 3 peers, held up by bandwidth"), "{text}");
+        (progress.seconds_left, progress.slowed_by) = (None, None);
+        assert!(!summary(&progress).contains("left"));
+    }
 }

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 use bt2c_discovery::DiscoveryConfigError;
 use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
 use bt2c_proto::{BlockHash, Network, NodeId};
-use bt2c_sync::{SyncConfig, SyncConfigError};
+use bt2c_sync::{BlockchainSynchronizer, SyncConfig, SyncConfigError};
 
 use super::{key_source::KeySource, value::TextSetting};
 
@@ -44,6 +44,7 @@ impl NodeConfig {
     pub fn for_network(network: Network) -> Self {
         let mut p2p = P2PConfig::for_network(network, BlockHash::from_bytes([0; 32]));
         p2p.listen = vec![SocketAddr::from(([0, 0, 0, 0], network.default_port()))];
+        p2p.features = BlockchainSynchronizer::FEATURES.to_vec();
         Self {
             network,
             genesis: None,

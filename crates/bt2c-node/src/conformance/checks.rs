@@ -2,6 +2,7 @@
 
 mod blocks;
 mod certificate;
+mod features;
 mod hello;
 mod questions;
 mod reading;
@@ -35,12 +36,13 @@ impl Check {
 
 /// All of them.
 pub(super) fn all() -> Vec<&'static Check> {
-    let groups: [&[Check]; 11] = [
+    let groups: [&[Check]; 12] = [
         hello::CHECKS,
         tls::CHECKS,
         certificate::CHECKS,
         questions::CHECKS,
         blocks::CHECKS,
+        features::CHECKS,
         reading::CHECKS,
         writing::CHECKS,
         refusals::CHECKS,

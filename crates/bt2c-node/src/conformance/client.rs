@@ -283,7 +283,7 @@ impl Connection {
             Some(Message::GetPeers(_)) => Message::Peers(Peers { peers: Vec::new() }),
             Some(Message::GetBlocks(GetBlocks { start_height, .. })) => {
                 let genesis = self.route.genesis.iter().filter(|block| block.height() == start_height);
-                Message::Blocks(Blocks { blocks: genesis.cloned().collect() })
+                Message::Blocks(Blocks::whole(genesis.cloned().collect()))
             }
             _ => return,
         };

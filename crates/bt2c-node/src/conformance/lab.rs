@@ -9,7 +9,7 @@ use std::{
 
 use bt2c_p2p::env::{Clock, RealClock};
 use bt2c_proto::{
-    Block, BlockHash, GetBlocks, Height, Hello, Message, MessageKind, NodeId, Text, Time, Version,
+    Block, BlockHash, Feature, GetBlocks, Height, Hello, Message, MessageKind, NodeId, Text, Time, Version,
 };
 use bt2c_security::{Credentials, Identity};
 use tokio::sync::mpsc;
@@ -268,7 +268,7 @@ impl Lab {
             network: self.network.clone(),
             genesis_hash: self.genesis,
             user_agent: Some(Text::cut(concat!("bt2c-node/", env!("CARGO_PKG_VERSION"), " conformance"))),
-            features: Some(Vec::new()),
+            features: Some(Feature::ALL.iter().map(|feature| Text::cut(feature.name())).collect()),
             ..self.base_hello(label)
         }
     }
@@ -301,7 +301,7 @@ fn issue(identity: Identity, label: NodeId, now: Time) -> Credentials {
 
 /// Asks for blocks.
 pub(super) async fn blocks(connection: &mut Connection, start: u64, end: u64) -> Result<Vec<Block>, Stop> {
-    let asked = GetBlocks { start_height: Height::new(start), end_height: Height::new(end) };
+    let asked = GetBlocks::range(Height::new(start), Height::new(end));
     connection.say(&Message::GetBlocks(asked)).await;
     blocks_of(connection.answer(MessageKind::Blocks).await?)
 }

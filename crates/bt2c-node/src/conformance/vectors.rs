@@ -1,6 +1,6 @@
 //! The golden vectors, as bytes to send.
 
-use bt2c_proto::{NodeId, vectors};
+use bt2c_proto::{Feature, NodeId, vectors};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -53,6 +53,21 @@ impl Refused {
         let Bytes::Body(body) = &self.bytes else { return None };
         let body: Value = serde_json::from_slice(body).ok()?;
         Some(body.get("type")?.as_str()?.to_owned())
+    }
+
+    /// The feature without which a peer does not know what is wrong with it.
+    pub(super) fn feature(&self) -> Option<Feature> {
+        match self.kind()?.as_str() {
+            "get_blocks" if self.name.starts_with("stream-") => Some(Feature::BlockStream),
+            "get_blocks" if self.name.starts_with("request_id-") => Some(Feature::BlockStream),
+            "get_headers" => Some(Feature::Headers),
+            _ => None,
+        }
+    }
+
+    /// Whether it is of no use where nothing was asked before, and so ignored unread: an answer, or a cancel.
+    pub(super) fn is_unasked(&self) -> bool {
+        matches!(self.kind().as_deref(), Some("peers" | "blocks" | "pong" | "headers" | "cancel"))
     }
 
     /// Whether it is a hello, and so to be sent first. One of the samples of the seed has no envelope to tell it by.

@@ -132,7 +132,7 @@ pub struct Unbanned {
 }
 
 /// Data of [`NodeEvent::Sync`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncProgress {
     /// Our height.
     pub height: Height,
@@ -142,6 +142,15 @@ pub struct SyncProgress {
     pub peers: usize,
     /// Blocks stored a second.
     pub blocks_per_s: u64,
+    /// Bytes of these blocks a second.
+    #[serde(default)]
+    pub bytes_per_s: u64,
+    /// Seconds that the rest takes at that speed; missing while nothing is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+    /// What holds it up most: `peers`, `bandwidth`, `verification`, `disk` or `limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed_by: Option<String>,
 }
 
 /// Data of [`NodeEvent::Warning`].
@@ -214,6 +223,9 @@ fn from_chain(event: &ChainEvent) -> Option<NodeEvent> {
             target_height: progress.target,
             peers: progress.peers,
             blocks_per_s: progress.blocks_per_s,
+            bytes_per_s: progress.bytes_per_s,
+            seconds_left: progress.seconds_left,
+            slowed_by: progress.bottleneck.map(|cause| cause.to_string()),
         }),
         ChainEvent::BlockAdded { height, hash, transactions, from } => NodeEvent::Block(BlockAdded {
             height: *height,

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bt2c_p2p::{Direction, Env, Handle as P2PHandle};
 use bt2c_proto::{Block, BlockHash, Genesis, Height, PeerId, Time, Transaction};
-use bt2c_sync::{BlockRef, Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
+use bt2c_sync::{BlockRef, Contribution, Handle as SyncHandle, StoreError, SubmitError, ValidatorSchedule};
 use bytes::Bytes;
 
 use super::{event::NodeEvents, metrics::Metrics};
-use crate::api::{PeerCounts, StatusView};
+use crate::api::{Contributor, PeerCounts, StatusView};
 
 /// What reading one block is modelled to cost in a simulation.
 const READ_COST: Duration = Duration::from_millis(1);
@@ -93,6 +93,8 @@ impl NodeHandle {
             tip_hash: tip.hash,
             syncing: chain.as_ref().is_some_and(|chain| chain.syncing),
             target_height: chain.as_ref().map_or(tip.height, |chain| chain.target),
+            slowed_by: chain.as_ref().and_then(|chain| chain.bottleneck).map(|cause| cause.to_string()),
+            contributors: chain.iter().flat_map(|chain| &chain.contributions).map(contributor).collect(),
             pending_transactions: chain.map_or(0, |chain| chain.pool_count),
             peers,
         }
@@ -169,4 +171,8 @@ impl NodeHandle {
     fn uptime_s(&self) -> u64 {
         self.now().since(self.shared.started).as_secs()
     }
+}
+
+const fn contributor((peer_id, sent): &(PeerId, Contribution)) -> Contributor {
+    Contributor { peer_id: *peer_id, blocks: sent.blocks, bytes: sent.bytes }
 }

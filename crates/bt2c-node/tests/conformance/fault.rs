@@ -37,6 +37,12 @@ pub(crate) enum Fault {
     EndsOnUnknownType,
     EndsOnUnknownField,
     WantsSender,
+    // In what goes beyond the base protocol.
+    OtherStream,
+    EndlessStream,
+    NeverCancels,
+    HeadersFromTwo,
+    TooManyHeaders,
     // In what is refused.
     BansStrangers,
     OtherCode,
@@ -66,6 +72,7 @@ impl Fault {
             Self::EndsOnUnknownType if !known => Up::End,
             Self::EndsOnUnknownField if message.as_object().is_some_and(|fields| fields.len() > 4) => Up::End,
             Self::WantsSender if message["sender"].is_null() => Up::End,
+            Self::NeverCancels if kind == "get_blocks" && message["data"]["stream"] == true => Up::Swallow,
             Self::KeepsSecondHello if kind == "hello" && number > 0 => Up::Swallow,
             Self::KeepsInvertedRange if start.as_u64() > end.as_u64() => Up::Swallow,
             _ => Up::Pass,
@@ -120,6 +127,17 @@ impl Fault {
             (Self::TooManyPeers, "peers") => data["peers"] = json!(vec!["192.0.2.1:8336"; 20]),
             (Self::NamedPeers, "peers") => data["peers"] = json!(["seed.example.org:8336"]),
             (Self::OtherCode, "disconnect") => data["code"] = json!("full"),
+            (Self::OtherStream, "blocks") if !data["request_id"].is_null() => data["request_id"] = json!(8),
+            (Self::EndlessStream, "blocks") if data["done"] == true => {
+                data.as_object_mut().unwrap().remove("done");
+            }
+            (Self::HeadersFromTwo, "headers") if data["headers"][0].is_object() => {
+                data["headers"].as_array_mut().unwrap().remove(0);
+            }
+            (Self::TooManyHeaders, "headers") => {
+                let first = data["headers"][0].clone();
+                data["headers"].as_array_mut().unwrap().resize(5, first);
+            }
             (_, "blocks") => return self.change_blocks(data["blocks"].as_array_mut().unwrap()),
             _ => return false,
         }

@@ -156,6 +156,17 @@ fn faults_in_answers_are_named() {
 }
 
 #[test]
+fn faults_beyond_the_base_protocol_are_named() {
+    named(&[
+        (Fault::OtherStream, "stream-whole"),
+        (Fault::EndlessStream, "stream-whole"),
+        (Fault::NeverCancels, "stream-cancel"),
+        (Fault::HeadersFromTwo, "headers-from-genesis"),
+        (Fault::TooManyHeaders, "headers-count"),
+    ]);
+}
+
+#[test]
 fn faults_in_refusals_are_named() {
     named(&[
         (Fault::BansStrangers, "refused-network"),

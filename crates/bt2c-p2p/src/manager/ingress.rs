@@ -9,8 +9,8 @@ use std::{
 
 use bt2c_discovery::KnownPeer;
 use bt2c_proto::{
-    BlockHash, CloseCode, Frame, FrameError, Message, MessageKind, Network, NodeId, PeerAddr, PeerId, Time,
-    TxHash,
+    BlockHash, CloseCode, Feature, Frame, FrameError, Message, MessageKind, Network, NodeId, PeerAddr,
+    PeerId, Time, TxHash,
 };
 use bt2c_security::{Ban, Credentials, Deed, Offence, Subject, TlsError};
 use parking_lot::RwLock;
@@ -47,6 +47,8 @@ pub struct LocalInfo {
     pub network: Network,
     /// Where it listens, with real ports.
     pub listen: Vec<SocketAddr>,
+    /// What it knows beyond the base protocol.
+    pub features: Vec<Feature>,
 }
 
 /// Why [`Handle::connect_to_peer`] failed.
@@ -152,7 +154,10 @@ impl Handle {
             | MessageKind::Blocks
             | MessageKind::NewBlock
             | MessageKind::NewTransaction
-            | MessageKind::Throttled => {
+            | MessageKind::Throttled
+            | MessageKind::Cancel
+            | MessageKind::GetHeaders
+            | MessageKind::Headers => {
                 self.shared.routes.write().insert(kind, handler);
                 Ok(())
             }

@@ -124,6 +124,8 @@ pub(crate) struct SessionCore {
     /// The frame that is coming in: since when, and its declared length.
     partial: Option<(Time, usize)>,
     unanswered: Unanswered,
+    /// Streams that the peer asked for and has not cancelled; a stream that ended by itself may be cancelled once, too.
+    streams_asked: u32,
     /// When all is forgotten that was dropped.
     patience: Patience,
     /// Nothing is read until then.
@@ -165,6 +167,7 @@ impl SessionCore {
             probe: Probe::No,
             partial: None,
             unanswered: Unanswered::default(),
+            streams_asked: 0,
             patience: Patience::default(),
             paused_until: None,
             delayed: VecDeque::new(),
@@ -270,10 +273,13 @@ impl SessionCore {
             Message::Pong(pong) => self.handle_pong(now, pong),
             Message::Disconnect(disconnect) => self.close_as(CloseReason::Remote(disconnect.code), None),
             Message::Throttled(throttled) => self.handle_throttled(now, throttled, len),
-            request @ (Message::GetPeers(_) | Message::GetBlocks(_)) => {
+            request @ (Message::GetPeers(_) | Message::GetBlocks(_) | Message::GetHeaders(_)) => {
                 self.handle_request(now, request, len)
             }
             useful => {
+                if matches!(&useful, Message::Blocks(part) if part.goes_on()) {
+                    self.goes_on();
+                }
                 self.idle_at = now + self.config.idle_timeout;
                 self.actions.push_back(Action::Deliver(useful, len));
             }

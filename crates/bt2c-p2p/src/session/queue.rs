@@ -197,9 +197,18 @@ impl Outbox {
     }
 
     pub(crate) async fn wait_for_room(&self, bytes: usize) {
+        self.wait_until(|queue| queue.has_room(bytes)).await;
+    }
+
+    pub(crate) async fn wait_until_queued(&self, at_most: usize) {
+        self.wait_until(|queue| queue.bytes <= at_most).await;
+    }
+
+    /// Waits for frames to go out until this holds, or the end.
+    async fn wait_until(&self, holds: impl Fn(&SendQueue) -> bool) {
         loop {
             let drained = self.drained.notified();
-            if self.queue.lock().as_ref().is_none_or(|queue| queue.has_room(bytes)) {
+            if self.queue.lock().as_ref().is_none_or(&holds) {
                 return;
             }
             drained.await;

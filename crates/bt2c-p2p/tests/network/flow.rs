@@ -18,7 +18,7 @@ fn push(nonce: u64) -> Message {
 }
 
 fn get_blocks() -> Message {
-    Message::GetBlocks(GetBlocks { start_height: Height::GENESIS, end_height: Height::GENESIS })
+    Message::GetBlocks(GetBlocks::range(Height::GENESIS, Height::GENESIS))
 }
 
 fn handler(node: &Node, kind: MessageKind, capacity: usize) -> mpsc::Receiver<Inbound> {

@@ -95,7 +95,14 @@ fn frames_from_stored_bytes_equal_serialised_ones() {
         .block();
     let (sender, now): (NodeId, _) = ("a".parse().unwrap(), Time::from_secs(5));
     let stored = block.canonical_bytes();
-    let blocks = Message::Blocks(message::Blocks { blocks: vec![block.clone(), block.clone()] });
+    for done in [false, true] {
+        let part = message::Blocks { blocks: vec![block.clone()], request_id: Some(7), done };
+        assert_eq!(
+            Frame::stream_blocks(&[&stored], 7, done, &sender, now).unwrap().bytes(),
+            Frame::encode(&Message::Blocks(part), &sender, now).unwrap().bytes()
+        );
+    }
+    let blocks = Message::Blocks(message::Blocks::whole(vec![block.clone(), block.clone()]));
     assert_eq!(
         Frame::blocks(&[&stored, &stored], &sender, now).unwrap().bytes(),
         Frame::encode(&blocks, &sender, now).unwrap().bytes()
@@ -105,7 +112,8 @@ fn frames_from_stored_bytes_equal_serialised_ones() {
         Frame::new_block(&stored, &sender, now).unwrap().bytes(),
         Frame::encode(&new_block, &sender, now).unwrap().bytes()
     );
-    let overhead = Frame::blocks::<&[u8]>(&[], &"n".repeat(54).parse().unwrap(), Time::from_millis(u64::MAX));
+    let (sender, now) = ("n".repeat(54).parse().unwrap(), Time::from_millis(u64::MAX));
+    let overhead = Frame::stream_blocks::<&[u8]>(&[], u32::MAX, true, &sender, now);
     assert!(overhead.unwrap().bytes().len() < BLOCKS_FRAME_OVERHEAD);
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use bt2c_proto::{
-    CloseCode, Disconnect, Envelope, Frame, FrameCodec, FrameError, GetBlocks, GetPeers, Height, Hello,
-    Limits, Message, MessageKind, ParseError, Peers, Ping, Throttled, Time, Version, limits::FRAME_LIMIT,
+    Blocks, Cancel, CloseCode, Disconnect, Envelope, Frame, FrameCodec, FrameError, GetBlocks, GetHeaders,
+    GetPeers, Height, Hello, Limits, Message, MessageKind, ParseError, Peers, Ping, Throttled, Time, Version,
+    limits::FRAME_LIMIT,
 };
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -208,9 +209,18 @@ fn typed(name: &str) -> Option<Message> {
         "peers" => Message::Peers(Peers {
             peers: vec![([192, 0, 2, 1], 8336).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 8336).into()],
         }),
-        "get_blocks" => {
-            Message::GetBlocks(GetBlocks { start_height: Height::GENESIS, end_height: Height::new(1) })
+        "get_blocks" => Message::GetBlocks(GetBlocks::range(Height::GENESIS, Height::new(1))),
+        "get_blocks-stream" => {
+            Message::GetBlocks(GetBlocks::stream(7, Height::GENESIS, Height::new(100_000)))
         }
+        "blocks-done-none" => {
+            Message::Blocks(Blocks { blocks: Vec::new(), request_id: Some(u32::MAX), done: true })
+        }
+        "cancel" => Message::Cancel(Cancel { request_id: 7 }),
+        "get_headers" => Message::GetHeaders(GetHeaders {
+            locator: vec![crate::chain::block_hash("block"), crate::chain::genesis().hash()],
+            count: 2000,
+        }),
         "disconnect" => Message::Disconnect(Disconnect {
             code: CloseCode::Genesis,
             reason: "another genesis block".parse().expect("short"),

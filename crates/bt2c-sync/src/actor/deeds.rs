@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bt2c_p2p::Inventory;
-use bt2c_proto::{Block, Frame, FrameError, GetBlocks, Message, NewTransaction, PeerId, Transaction};
+use bt2c_proto::{BlockHeader, Cancel, Frame, FrameError, Message, NewTransaction, PeerId, Transaction};
 use bt2c_security::Offence;
 
 use super::{Actor, Checked, Done, is_included};
 use crate::{
     chain::CheckedBlock,
     consensus::check_block,
-    core::{Action, Blame, TransactionVerdict},
+    core::{Action, Blame, TransactionVerdict, Unchecked},
     cost,
     event::Event,
     import::import,
@@ -36,7 +36,9 @@ impl Actor {
 
     async fn perform(&mut self, action: Action) {
         match action {
-            Action::Request { peer, range } => self.request(&peer, range),
+            Action::Request { peer, range } => self.send(&peer, &Message::GetBlocks(range)),
+            Action::Cancel { peer, request_id } => self.send(&peer, &Message::Cancel(Cancel { request_id })),
+            Action::RequestHeaders { peer, question } => self.send(&peer, &Message::GetHeaders(question)),
             Action::Close { peer, code } => {
                 let p2p = self.p2p.clone();
                 self.tasks.spawn(async move { p2p.disconnect_from_peer(peer, code).await });
@@ -45,6 +47,7 @@ impl Actor {
                 self.p2p.report(peer, offence(&blame), blame.to_string()).await;
             }
             Action::CheckBlocks { job, blocks } => self.check_blocks(job, blocks),
+            Action::CheckHeaders { job, headers } => self.check_headers(job, headers),
             Action::CheckTransaction { job, transaction } => self.check_transaction(job, transaction),
             Action::Import(batch) => self.import(batch),
             Action::RelayBlock { hash, bytes } => {
@@ -75,10 +78,10 @@ impl Actor {
         }
     }
 
-    fn request(&self, peer: &PeerId, range: GetBlocks) {
+    fn send(&self, peer: &PeerId, message: &Message) {
         let Some(connected) = self.peers.up.get(peer) else { return };
         // A frame that is not queued is a question that is not answered: it runs into its time-out.
-        if let Ok(frame) = self.p2p.frame(&Message::GetBlocks(range))
+        if let Ok(frame) = self.p2p.frame(message)
             && let Err(error) = connected.peer.send(frame)
         {
             tracing::debug!(%error, peer = %peer.short(), "request not sent");
@@ -92,12 +95,21 @@ impl Actor {
         }
     }
 
-    fn check_blocks(&self, job: u64, blocks: Vec<Arc<Block>>) {
+    fn check_blocks(&self, job: u64, blocks: Vec<Unchecked>) {
         let consensus = Arc::clone(&self.consensus);
-        let cost = cost::check(blocks.iter().map(|block| &**block));
+        let cost = cost::check(&blocks);
         self.work(cost, move || {
-            let results = blocks.iter().map(|block| check_block(&*consensus, block)).collect();
+            let results = blocks.iter().map(|one| check_block(&*consensus, &one.block, one.sealed)).collect();
             Done::Checked { job, result: Checked::Blocks(results) }
+        });
+    }
+
+    fn check_headers(&self, job: u64, headers: Arc<[BlockHeader]>) {
+        let consensus = Arc::clone(&self.consensus);
+        self.work(cost::headers(headers.len()), move || {
+            let bad = |header: &BlockHeader| consensus.check_seal(header).err();
+            let first = headers.iter().enumerate().find_map(|(index, header)| Some((index, bad(header)?)));
+            Done::Checked { job, result: Checked::Headers(first.map_or(Ok(()), Err)) }
         });
     }
 
@@ -170,6 +182,7 @@ const fn offence(blame: &Blame) -> Offence {
     match blame {
         Blame::Block { .. } => Offence::InvalidBlock,
         Blame::Transaction { .. } => Offence::InvalidTransaction,
-        Blame::Range { .. } => Offence::Protocol,
+        Blame::Height { .. } => Offence::FalseHeight,
+        Blame::Range { .. } | Blame::Headers { .. } => Offence::Protocol,
     }
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use bt2c_p2p::{ConnectionId, Peer};
-use bt2c_proto::{GetBlocks, PeerId};
+use bt2c_proto::{Feature, PeerId};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 use super::Actor;
 use crate::{
     core::PeerFacts,
-    serve::{QUESTIONS, Server},
+    serve::{QUESTIONS, Question, Server},
 };
 
 /// Ended connections that are remembered, for messages of theirs that are still in a channel.
@@ -28,7 +28,7 @@ pub(crate) struct Peers {
 pub(super) struct Connected {
     pub(super) peer: Peer,
     /// Leads to the task that answers it, once it has asked something.
-    questions: Option<mpsc::Sender<GetBlocks>>,
+    questions: Option<mpsc::Sender<Question>>,
 }
 
 impl Actor {
@@ -71,12 +71,16 @@ impl Actor {
         }
         self.peers.up.insert(peer.id(), Connected { peer: peer.clone(), questions: None });
         let hello = peer.hello();
+        let ours = &self.p2p.local().features;
+        let shares = |feature: Feature| ours.contains(&feature) && hello.knows(feature);
         let facts = PeerFacts {
             id: peer.id(),
             height: hello.block_height,
             hash: hello.last_block_hash,
             genesis: hello.genesis_hash,
             standing: peer.standing(),
+            streams: shares(Feature::BlockStream),
+            tells_headers: shares(Feature::Headers),
             requests_per_minute: hello.limits.map(|limits| limits.requests_per_minute),
         };
         self.core.handle_peer_up(self.now(), &facts);
@@ -94,7 +98,7 @@ impl Actor {
     }
 
     /// Hands a question to the task that answers this peer.
-    pub(super) fn serve(&mut self, id: PeerId, question: GetBlocks) {
+    pub(super) fn serve(&mut self, id: PeerId, question: Question) {
         let Some(Connected { peer, questions }) = self.peers.up.get_mut(&id) else { return };
         let sender = questions.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(QUESTIONS);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bt2c_p2p::{Inventory, Tip};
-use bt2c_proto::{Block, BlockHash, CloseCode, GetBlocks, Height, PeerId, Transaction, TxHash};
+use bt2c_proto::{
+    Block, BlockHash, BlockHeader, CloseCode, GetBlocks, GetHeaders, Height, PeerId, Transaction, TxHash,
+};
 use bt2c_security::Deed;
 use bytes::Bytes;
 
@@ -36,6 +38,20 @@ pub enum Action {
         /// What it asks for.
         range: GetBlocks,
     },
+    /// Send a `cancel`.
+    Cancel {
+        /// To whom.
+        peer: PeerId,
+        /// The stream that it ends.
+        request_id: u32,
+    },
+    /// Send a `get_headers`.
+    RequestHeaders {
+        /// To whom.
+        peer: PeerId,
+        /// What it asks for.
+        question: GetHeaders,
+    },
     /// Close the connection to a peer.
     Close {
         /// Which one.
@@ -62,7 +78,15 @@ pub enum Action {
         /// The job.
         job: u64,
         /// The blocks.
-        blocks: Vec<Arc<Block>>,
+        blocks: Vec<Unchecked>,
+    },
+    /// Check the seals of headers with [`Consensus::check_seal`](crate::Consensus::check_seal), in order up to the first that
+    /// is bad; answer with [`Core::handle_headers_checked`](crate::Core::handle_headers_checked).
+    CheckHeaders {
+        /// The job.
+        job: u64,
+        /// The headers.
+        headers: Arc<[BlockHeader]>,
     },
     /// Check a transaction; answer with [`Core::handle_transaction_checked`](crate::Core::handle_transaction_checked).
     CheckTransaction {
@@ -102,6 +126,15 @@ pub enum Action {
     },
 }
 
+/// A block to be checked.
+#[derive(Debug, Clone)]
+pub struct Unchecked {
+    /// The block.
+    pub block: Arc<Block>,
+    /// Whether this very header, signature included, was checked already.
+    pub sealed: bool,
+}
+
 /// What a peer did that it is to blame for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Blame {
@@ -123,13 +156,29 @@ pub enum Blame {
         /// What is wrong with it.
         reason: InvalidTransaction,
     },
-    /// It answered `get_blocks` with other heights than were asked for.
+    /// It answered `get_blocks` with other heights than were asked for, or not in the form that was.
     #[error("asked for blocks {start} to {end}, answered with others")]
     Range {
         /// The first height that was asked for.
         start: Height,
         /// The last height that was asked for.
         end: Height,
+    },
+    /// It has no block at the height that its hello told.
+    #[error("its hello told height {height}, and it has no block there")]
+    Height {
+        /// The height.
+        height: Height,
+    },
+    /// It answered `get_headers` with headers that are no chain, or of a chain that leaves ours nowhere.
+    #[error(
+        "asked for headers, answered with such as do not follow each other or what was asked: {height} {hash}"
+    )]
+    Headers {
+        /// The height of the first that does not.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
     },
 }
 

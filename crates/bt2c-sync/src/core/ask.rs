@@ -1,6 +1,6 @@
 //! What to ask of whom, when, and for how long to wait.
 
-use std::{cmp::Reverse, collections::VecDeque};
+use std::{cmp::Reverse, collections::VecDeque, time::Duration};
 
 use bt2c_proto::{
     CloseCode, Defence, GetBlocks, Height, PeerId, Time,
@@ -14,6 +14,15 @@ use super::{
 };
 use crate::event::Event;
 
+/// Bytes that a stream brings at once, about.
+const PART_BYTES: u64 = 256 * 1024;
+
+/// Work is taken over from a slow peer if that saves more than this.
+const WORTH_TAKING: Duration = Duration::from_secs(1);
+
+/// What a peer is guessed to send in a millisecond of which nothing is known yet, in bytes: 8 Mbit/s.
+const GUESSED_BYTES_PER_MS: u64 = 1000;
+
 impl Core {
     /// Asks every peer that is free for what is wanted most of it.
     pub(super) fn ask(&mut self, now: Time) {
@@ -21,6 +30,7 @@ impl Core {
         if self.pursuit.is_none() && !self.has_candidates() && !self.peers.values().any(unasked) {
             return;
         }
+        self.ask_headers(now);
         let leader = self.leader();
         let free =
             |state: &PeerState| state.request.is_none() && !state.ignored && state.pace.ready_at() <= now;
@@ -33,13 +43,47 @@ impl Core {
         order.sort_unstable();
         let mut wanted = None;
         for (.., peer) in order {
-            let Some((purpose, start, end)) = self.question_for(now, &peer, &mut wanted) else { continue };
-            let Some(state) = self.peers.get_mut(&peer) else { continue };
-            state.pace.take(now);
-            state.request =
-                Some(Request { purpose, start, end, sent: now, throttled_until: None, late: false });
-            let range = GetBlocks { start_height: Height::new(start), end_height: Height::new(end) };
-            self.actions.push_back(Action::Request { peer, range });
+            let question = self.question_for(now, &peer, &mut wanted);
+            if let Some((purpose, start, end)) = question.or_else(|| self.take_over(now, &peer)) {
+                self.request(now, peer, purpose, start, end);
+            }
+        }
+    }
+
+    fn request(&mut self, now: Time, peer: PeerId, purpose: Purpose, start: u64, end: u64) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.pace.take(now);
+        let (from, to) = (Height::new(start), Height::new(end));
+        let range = if state.streams && purpose == Purpose::Range && start < end {
+            self.next_stream = self.next_stream.wrapping_add(1);
+            GetBlocks::stream(self.next_stream, from, to)
+        } else {
+            GetBlocks::range(from, to)
+        };
+        state.request = Some(Request {
+            purpose,
+            start,
+            end,
+            asked_end: end,
+            next: start,
+            stream: range.request_id,
+            cancelled: false,
+            sent: now,
+            progress: now,
+            throttled_until: None,
+            late: false,
+        });
+        self.actions.push_back(Action::Request { peer, range });
+    }
+
+    /// Calls off what a stream has not brought yet.
+    pub(super) fn cancel(&mut self, peer: PeerId) {
+        let request = self.peers.get_mut(&peer).and_then(|state| state.request.as_mut());
+        if let Some(request) = request.filter(|request| !request.cancelled)
+            && let Some(request_id) = request.stream
+        {
+            request.cancelled = true;
+            self.actions.push_back(Action::Cancel { peer, request_id });
         }
     }
 
@@ -72,10 +116,10 @@ impl Core {
                 Next::Ask(height) => Some((Purpose::Fork, height, height)),
                 Next::Found(_) | Next::TooDeep => None,
             },
-            Stage::Forking(_) => None,
+            Stage::Forking(_) | Stage::Locating => None,
             Stage::Fetching if state.diverged && !leads => None,
             Stage::Fetching => {
-                let wanted = wanted.get_or_insert_with(|| self.wanted(pursuit));
+                let wanted = wanted.get_or_insert_with(|| self.wanted(now, pursuit));
                 let range = self.range_for(wanted, state, claim);
                 let confirmation = || pursuit.unconfirmed(claim.height).filter(|_| leads);
                 range.or_else(|| confirmation().map(|height| (Purpose::Range, height, height)))
@@ -90,32 +134,52 @@ impl Core {
             || proven.unwrap_or(0) <= self.tip().height.get()
     }
 
+    /// Whether a peer can help with what is pursued.
+    fn helps(&self, now: Time, state: &PeerState, pursuit: &Pursuit) -> bool {
+        let reaches = state.claim.is_some_and(|claim| claim.height >= pursuit.next_height());
+        state.usable() && state.muted_until <= now && !state.diverged && !state.is_late() && reaches
+    }
+
     /// What of the window is neither here nor asked for.
-    fn wanted(&self, pursuit: &Pursuit) -> Wanted {
-        let asked: Vec<(u64, u64)> = self
-            .peers
-            .values()
-            .filter_map(|other| other.request)
-            .filter(|request| request.purpose == Purpose::Range && !request.late)
-            .map(|request| (request.start, request.end))
-            .collect();
+    fn wanted(&self, now: Time, pursuit: &Pursuit) -> Wanted {
+        let requests = || self.peers.values().filter_map(|state| state.request);
+        let asked: Vec<(u64, u64)> = requests().filter_map(|request| request.outstanding()).collect();
         let last = pursuit.cursor.height.get() + self.config.window_blocks;
         let checking: usize = self.checking.values().map(|job| job.bytes).sum();
-        let held = pursuit.bytes() + checking + asked.len() * FRAME_LIMIT;
-        Wanted { head: pursuit.next_height(), last, held, gaps: pursuit.gaps(last, asked.into_iter()).into() }
+        let due: u64 = asked.iter().map(|(start, end)| (end.min(&last) + 1).saturating_sub(*start)).sum();
+        let due = usize::try_from(due).unwrap_or(usize::MAX).saturating_mul(self.average_block);
+        let helpers = self.peers.values().filter(|state| self.helps(now, state, pursuit)).count();
+        Wanted {
+            head: pursuit.next_height(),
+            last,
+            held: pursuit.bytes().saturating_add(checking).saturating_add(due),
+            alone: helpers <= 1,
+            gaps: pursuit.gaps(last, asked.into_iter()).into(),
+        }
     }
 
     /// The blocks to ask a peer for.
     fn range_for(&self, wanted: &mut Wanted, state: &PeerState, claim: Claim) -> Option<(Purpose, u64, u64)> {
         let last = claim.height.min(wanted.last);
         let (start, gap_end) = wanted.gaps.front().copied().filter(|(start, _)| *start <= last)?;
+        let head = start == wanted.head;
+        let count = match state.streams {
+            // The window slides along with what nobody else sends a part of; we read no faster than it does.
+            true if head && wanted.alone && gap_end == wanted.last => u64::MAX,
+            true => state.range_blocks(self.average_block, self.config.window_bytes),
+            false => state.range_blocks(self.average_block, self.config.window_bytes).min(MAX_BLOCKS as u64),
+        };
+        if count == u64::MAX {
+            wanted.gaps.clear();
+            return Some((Purpose::Range, start, claim.height));
+        }
         // The head is asked for however much is held: only it lets go of the rest.
-        if start > wanted.head && wanted.held + FRAME_LIMIT > self.config.window_bytes {
+        let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(self.average_block);
+        if !head && wanted.held.saturating_add(bytes) > self.config.window_bytes {
             return None;
         }
-        let count = state.range_blocks(self.average_block).min(MAX_BLOCKS as u64);
-        let end = gap_end.min(last).min(start + count - 1);
-        wanted.held += FRAME_LIMIT;
+        let end = gap_end.min(last).min(start.saturating_add(count - 1));
+        wanted.held = wanted.held.saturating_add(bytes);
         match end == gap_end {
             true => drop(wanted.gaps.pop_front()),
             false => wanted.gaps[0].0 = end + 1,
@@ -123,51 +187,108 @@ impl Core {
         Some((Purpose::Range, start, end))
     }
 
+    /// The blocks that a peer with nothing to do takes over from the one that will be busy longest, if it streams: as many
+    /// as make both end at once. No fault of the slow one: it sends what it is left with.
+    fn take_over(&mut self, now: Time, peer: &PeerId) -> Option<(Purpose, u64, u64)> {
+        let pursuit = self.pursuit.as_ref().filter(|pursuit| matches!(pursuit.stage, Stage::Fetching))?;
+        let last = pursuit.cursor.height.get() + self.config.window_blocks;
+        let state = self.peers.get(peer).filter(|state| self.helps(now, state, pursuit))?;
+        let last = last.min(state.claim?.height);
+        let time = |state: &PeerState, blocks: u64| {
+            let bytes = blocks.saturating_mul(self.average_block as u64);
+            let guess = || Duration::from_millis(bytes / GUESSED_BYTES_PER_MS);
+            state.throughput.time_for(bytes).unwrap_or_else(guess).as_millis()
+        };
+        let rest = |state: &PeerState| {
+            let (next, end) = state.request.filter(|request| request.stream.is_some())?.outstanding()?;
+            let left = (end.min(last) + 1).checked_sub(next).filter(|left| *left > 1)?;
+            Some((next, left, time(state, left)))
+        };
+        let others = self.peers.iter().filter_map(|(other, state)| Some((*other, rest(state)?)));
+        let (busy, (next, left, slow)) = others.max_by_key(|(_, (.., busy_for))| *busy_for)?;
+        let quick = time(state, left);
+        // Each sends as much as the times say that both end together.
+        let both = (slow + quick).max(1);
+        if slow - slow * quick / both <= WORTH_TAKING.as_millis() {
+            return None;
+        }
+        let kept = u64::try_from(u128::from(left) * quick / both).unwrap_or(left).clamp(1, left - 1);
+        let (start, end) = (next + kept, next + left - 1);
+        let request = self.peers.get_mut(&busy)?.request.as_mut()?;
+        request.end = start - 1;
+        Some((Purpose::Range, start, end))
+    }
+
+    /// How long nothing may come of an answer: of a stream a part, of another answer all of it.
+    fn patience(&self, state: &PeerState, request: &Request) -> Duration {
+        let bytes = match request.stream {
+            Some(_) => PART_BYTES,
+            None => (request.end - request.start + 1).saturating_mul(self.average_block as u64),
+        };
+        let transfer = state.throughput.time_for(bytes.min(FRAME_LIMIT as u64)).unwrap_or_default();
+        self.stall.wait() + transfer.min(self.config.request_timeout_max)
+    }
+
+    /// Since when nothing came of an answer, but for the time in which we took nothing.
+    fn silent_since(&self, request: &Request) -> Time {
+        request.since().max(self.saturated_at)
+    }
+
     /// Gives up waiting for answers whose time is over.
     pub(super) fn expire_requests(&mut self, now: Time) {
-        if !self.config.defences.has(Defence::StallTimeout) {
+        if !self.config.defences.has(Defence::StallTimeout) || self.saturated {
             return;
         }
-        let mut stalled = Vec::new();
-        let mut dead = Vec::new();
-        for (peer, state) in &mut self.peers {
-            let Some(request) = &mut state.request else { continue };
-            if now.since(request.since()) >= self.config.close_timeout && !state.ignored {
+        let (mut late, mut dead) = (Vec::new(), Vec::new());
+        for (peer, state) in &self.peers {
+            let Some(request) = &state.request else { continue };
+            let silent_since = request.progress.max(self.saturated_at);
+            if now.since(self.silent_since(request)) >= self.config.close_timeout && !state.ignored {
                 dead.push(*peer);
-            } else if now.since(request.sent) >= self.config.request_timeout && !request.late {
-                request.late = true;
-                if request.throttled_until.is_some() {
-                    continue;
-                }
-                stalled.push((*peer, Height::new(request.start), Height::new(request.end)));
-                state.slow_down();
+            } else if now.since(silent_since) >= self.patience(state, request) && !request.late {
+                late.push(*peer);
             }
         }
-        for (peer, start, end) in stalled {
-            self.emit(Event::Stalled { peer, start, end });
+        for peer in late {
+            self.give_up_waiting(now, peer);
         }
         for peer in dead {
             self.close(peer, CloseCode::Timeout);
         }
     }
 
+    /// What a peer still owes is asked of others.
+    fn give_up_waiting(&mut self, now: Time, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some(request) = &mut state.request else { return };
+        request.late = true;
+        let (start, end) = (Height::new(request.next), Height::new(request.end));
+        if request.throttled_until.is_none() && !request.cancelled {
+            state.slow_down();
+            self.stall.lengthen(now);
+            self.emit(Event::Stalled { peer, start, end });
+        }
+        self.cancel(peer);
+    }
+
     /// When something about requests has to be done.
     pub(super) fn fetch_timeout(&self) -> Option<Time> {
         let busy = self.pursuit.is_some() || self.has_candidates();
-        self.peers
-            .values()
-            .filter(|state| !state.ignored)
-            .filter_map(|state| match &state.request {
-                Some(_) if !self.config.defences.has(Defence::StallTimeout) => None,
-                Some(request) if request.late => Some(request.since() + self.config.close_timeout),
-                Some(request) => Some(request.sent + self.config.request_timeout),
+        let requests = self.peers.values().filter(|state| !state.ignored).filter_map(|state| {
+            match &state.request {
+                Some(_) if !self.config.defences.has(Defence::StallTimeout) || self.saturated => None,
+                Some(request) if request.late => Some(self.silent_since(request) + self.config.close_timeout),
+                Some(request) => {
+                    Some(request.progress.max(self.saturated_at) + self.patience(state, request))
+                }
                 None if busy || state.genesis == GenesisState::Unasked => {
                     // What was due at the last input was done then, if there was anything to do.
                     Some(state.pace.ready_at().max(state.muted_until)).filter(|at| *at > self.now)
                 }
                 None => None,
-            })
-            .min()
+            }
+        });
+        requests.chain(self.headers_timeout()).min()
     }
 }
 
@@ -180,6 +301,8 @@ struct Wanted {
     last: u64,
     /// Bytes that are here or on their way.
     held: usize,
+    /// Whether one peer at most can send anything.
+    alone: bool,
     /// Runs of heights, ascending.
     gaps: VecDeque<(u64, u64)>,
 }

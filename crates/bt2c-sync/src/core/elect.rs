@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use bt2c_p2p::Inventory;
-use bt2c_proto::{BlockHash, Defence, PeerId, Time};
+use bt2c_proto::{BlockHash, Defence, PeerId, Time, limits::FRAME_LIMIT};
 
 use super::{
     Action, Core, PeerState,
@@ -39,7 +39,8 @@ impl Core {
 
     /// A height so far above ours that it has to be shown before it is believed.
     pub(super) fn is_far(&self, claim: Claim, state: &PeerState) -> bool {
-        let near = self.tip().height.get().saturating_add(state.range_blocks(self.average_block));
+        let answer = (FRAME_LIMIT / self.average_block.max(1)).max(1) as u64;
+        let near = self.tip().height.get().saturating_add(answer);
         claim.height > near && claim.height > state.proven && self.config.defences.has(Defence::HeightProof)
     }
 
@@ -80,7 +81,7 @@ impl Core {
                 let stays = shown.iter().any(|(peer, _, late, ..)| *peer == pursuit.leader && !late);
                 if !stays && pursuit.leader != best {
                     pursuit.follow(best);
-                    if matches!(pursuit.stage, Stage::Forking(_)) {
+                    if matches!(pursuit.stage, Stage::Forking(_) | Stage::Locating) {
                         self.pursuit = None;
                         self.start_pursuit(best);
                     }

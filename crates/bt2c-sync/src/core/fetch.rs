@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bt2c_proto::{Block, CloseCode, Defence, Height, PeerId, Time};
+use bt2c_proto::{Block, Blocks, CloseCode, Defence, Height, PeerId, Time};
 use bt2c_security::Deed;
 
 use super::{
-    Action, Blame, Checking, Core, GenesisState, PeerState, Purpose,
+    Action, Blame, Checking, Core, GenesisState, PeerState, Purpose, Unchecked,
     peers::{Claim, Request},
-    pursuit::{Next, Piece, PieceState, Stage, Trouble},
+    pursuit::{ForkSearch, Next, Piece, PieceState, Stage, Trouble},
 };
 use crate::{
     chain::{BlockRef, CheckedBlock},
@@ -23,29 +23,44 @@ const MAX_SEARCHES: u32 = 4;
 const JOB_SIGNATURES: usize = 32;
 
 impl Core {
-    /// A peer answered; the message had `size` bytes.
-    pub fn handle_blocks(&mut self, now: Time, peer: PeerId, blocks: Vec<Block>, size: usize) {
+    /// A peer answered, or sent a part of its answer; the message had `size` bytes.
+    pub fn handle_blocks(&mut self, now: Time, peer: PeerId, answer: Blocks, size: usize) {
+        let saturated_at = self.saturated_at;
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let Some(request) = state.request.take() else {
+        let Some(mut request) = state.request.take() else {
             self.counters.unasked_answers += 1;
             return;
         };
+        let goes_on = answer.goes_on();
+        let fits = answer.request_id == request.stream && answers(&request, &answer.blocks);
+        let Blocks { blocks, .. } = answer;
         if request.late {
             self.counters.late_answers += 1;
-        } else {
-            state.speed_up();
-            state.unthanked = request.purpose == Purpose::Range && !blocks.is_empty();
+        } else if !goes_on {
+            state.unthanked = request.purpose == Purpose::Range && !request.is_empty(&blocks);
         }
-        if !answers(&request, &blocks) {
+        if !fits {
             let (start, end) = (Height::new(request.start), Height::new(request.end));
             self.blame(peer, Blame::Range { start, end });
-        } else {
-            match request.purpose {
-                Purpose::Genesis => self.genesis_answered(peer, blocks.first()),
-                Purpose::Probe => self.probe_answered(peer, blocks.first()),
-                Purpose::Fork => self.fork_answered(peer, &request, blocks.first()),
-                Purpose::Range => self.range_answered(peer, &request, blocks, size),
-            }
+            return self.advance(now);
+        }
+        if !blocks.is_empty() {
+            state.throughput.measure(size, now.since(request.progress.max(saturated_at)));
+            request.next += blocks.len() as u64;
+            request.progress = now;
+        }
+        let answered = request;
+        if goes_on {
+            state.request = Some(request);
+        }
+        match request.purpose {
+            Purpose::Genesis => self.genesis_answered(peer, blocks.first()),
+            Purpose::Probe => self.probe_answered(peer, &answered, blocks.first()),
+            Purpose::Fork => self.fork_answered(peer, &answered, blocks.first()),
+            Purpose::Range => self.range_answered(peer, &answered, blocks, size),
+        }
+        if goes_on && request.next > request.end {
+            self.cancel(peer);
         }
         self.advance(now);
     }
@@ -60,9 +75,15 @@ impl Core {
         }
     }
 
-    fn probe_answered(&mut self, peer: PeerId, block: Option<&Block>) {
+    fn probe_answered(&mut self, peer: PeerId, request: &Request, block: Option<&Block>) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let Some(block) = block else { return state.disprove() };
+        let Some(block) = block else {
+            return match state.told == request.start {
+                // Chains do not become shorter: it never had it.
+                true => self.blame(peer, Blame::Height { height: Height::new(request.start) }),
+                false => state.disprove(),
+            };
+        };
         let place = BlockRef::from(&block.header);
         match self.consensus.check_seal(&block.header) {
             Ok(()) => state.shows(place.tip()),
@@ -86,19 +107,31 @@ impl Core {
     fn range_answered(&mut self, peer: PeerId, request: &Request, blocks: Vec<Block>, size: usize) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if blocks.is_empty() {
-            // It has none of them, so its chain ends below.
-            let height = request.start.saturating_sub(1);
-            if self.config.defences.has(Defence::ClaimDoubt) {
-                state.claim = Some(Claim { height, hash: None }).filter(|_| height > 0);
+            if request.next == request.start && !request.cancelled {
+                // It has none of them, so its chain ends below.
+                let height = request.start.saturating_sub(1);
+                if self.config.defences.has(Defence::ClaimDoubt) {
+                    state.claim = Some(Claim { height, hash: None }).filter(|_| height > 0);
+                }
+                state.demerit();
             }
-            state.demerit();
             return;
         }
         let each = size / blocks.len();
         self.average_block = (self.average_block * 3 + each.max(1)) / 4;
-        let Some(pursuit) = &mut self.pursuit else { return };
-        let last = pursuit.next_height() + self.config.window_blocks;
+        let unchecked = self.take_pieces(peer, blocks, each);
+        self.check_fetched(peer, unchecked, each);
+    }
+
+    /// Takes what belongs into the window; returns what is to be checked of it.
+    fn take_pieces(&mut self, peer: PeerId, blocks: Vec<Block>, each: usize) -> Vec<Unchecked> {
         let mut unchecked = Vec::new();
+        let Some(pursuit) = self.pursuit.as_mut() else { return unchecked };
+        if !matches!(pursuit.stage, Stage::Fetching) {
+            return unchecked;
+        }
+        let last = pursuit.cursor.height.get() + self.config.window_blocks;
+        let leads = pursuit.leader == peer;
         let mut parent = None;
         for block in blocks {
             let place = BlockRef::from(&block.header);
@@ -108,16 +141,29 @@ impl Core {
                 break;
             }
             parent = Some(place.hash);
-            if !(pursuit.next_height()..last).contains(&height) || !matches!(pursuit.stage, Stage::Fetching) {
+            // What follows the others is taken however far it reaches: whoever sends it is read no faster than it is stored.
+            if height < pursuit.next_height() || (height > last && height != pursuit.run_end() + 1) {
                 continue;
             }
+            let header = pursuit.header(height);
+            let sealed = header.is_some_and(|header| *header == block.header);
+            if header.is_some_and(|header| header.hash() != place.hash) {
+                if !leads {
+                    // It is on another branch, and its right to be so is not in question.
+                    if let Some(state) = self.peers.get_mut(&peer) {
+                        state.diverged = true;
+                    }
+                    break;
+                }
+                pursuit.drop_headers();
+            }
             match pursuit.piece(height) {
-                Some(piece) if piece.place.hash == place.hash && pursuit.leader == peer => {
+                Some(piece) if piece.place.hash == place.hash && leads => {
                     pursuit.confirm(height);
                     continue;
                 }
                 // It is the leader's branch that is followed.
-                Some(_) if pursuit.leader == peer => {}
+                Some(_) if leads => {}
                 Some(_) => continue,
                 None => {}
             }
@@ -125,26 +171,26 @@ impl Core {
             let state = if stored { PieceState::Stored } else { PieceState::Checking(0) };
             pursuit.insert(Piece { from: peer, place, size: each, state });
             if !stored {
-                unchecked.push(Arc::new(block));
+                unchecked.push(Unchecked { block: Arc::new(block), sealed });
             }
         }
-        self.check_fetched(peer, unchecked, each);
+        unchecked
     }
 
     /// Sends fetched blocks to the workers, in jobs small enough to keep all of them busy.
-    fn check_fetched(&mut self, from: PeerId, blocks: Vec<Arc<Block>>, each: usize) {
+    fn check_fetched(&mut self, from: PeerId, blocks: Vec<Unchecked>, each: usize) {
         let mut blocks = blocks.into_iter().peekable();
         while blocks.peek().is_some() {
             let mut signatures = 0;
             let mut batch = Vec::new();
-            while let Some(block) = blocks.next_if(|_| signatures < JOB_SIGNATURES) {
-                signatures += 1 + block.transactions.len();
-                batch.push(block);
+            while let Some(unchecked) = blocks.next_if(|_| signatures < JOB_SIGNATURES) {
+                signatures += 1 + unchecked.block.transactions.len();
+                batch.push(unchecked);
             }
             let job = self.job();
             if let Some(pursuit) = &mut self.pursuit {
-                for block in &batch {
-                    if let Some(piece) = pursuit.piece_mut(block.height().get()) {
+                for unchecked in &batch {
+                    if let Some(piece) = pursuit.piece_mut(unchecked.block.height().get()) {
                         piece.state = PieceState::Checking(job);
                     }
                 }
@@ -217,15 +263,19 @@ impl Core {
         self.follow_search();
     }
 
-    /// Looks for where the leader's branch leaves ours, below a height at which they differ.
+    /// Looks for where the leader's branch leaves ours, below a height at which they differ: in its headers, or block by
+    /// block if it tells none.
     pub(super) fn search_fork(&mut self, differs: u64) {
         let lowest = self.recent.lowest().height.get();
         let Some(pursuit) = &mut self.pursuit else { return };
         if pursuit.searches >= MAX_SEARCHES {
-            self.abandon(PeerState::disprove);
-        } else {
-            pursuit.search(lowest, differs);
+            return self.abandon(PeerState::disprove);
         }
+        let tells_headers = self.peers.get(&pursuit.leader).is_some_and(|state| state.tells_headers);
+        pursuit.look_for_fork(match tells_headers {
+            true => Stage::Locating,
+            false => Stage::Forking(ForkSearch::new(lowest, differs)),
+        });
     }
 
     /// Goes on from a search that is done.
@@ -267,8 +317,8 @@ impl Core {
     }
 }
 
-/// Whether blocks are an answer to what was asked: heights from the start on, one after the other, not beyond the end.
+/// Whether blocks are an answer to what was asked: heights from the next on, one after the other, not beyond the end.
 fn answers(request: &Request, blocks: &[Block]) -> bool {
-    let asked = request.start..=request.end;
+    let asked = request.next..=request.asked_end;
     asked.zip(blocks).filter(|(height, block)| block.height().get() == *height).count() == blocks.len()
 }

@@ -1,8 +1,12 @@
 //! What the core knows of each peer.
 
+use std::time::Duration;
+
 use bt2c_p2p::Tip;
-use bt2c_proto::{BlockHash, Height, PeerId, Time, limits::FRAME_LIMIT};
+use bt2c_proto::{Block, BlockHash, Height, PeerId, Time, limits::FRAME_LIMIT};
 use bt2c_security::RequestPace;
+
+use super::ledger::{Contribution, Throughput};
 
 /// What a peer's hello says that matters here.
 #[derive(Debug, Clone, Copy)]
@@ -19,20 +23,42 @@ pub struct PeerFacts {
     pub requests_per_minute: Option<u64>,
     /// What experience said of it when it connected, −100 to 100: of peers that would do equally well, the better is asked.
     pub standing: i32,
+    /// Whether it streams blocks, and we take streams: `block-stream`.
+    pub streams: bool,
+    /// Whether it tells headers, and we ask for them: `headers`.
+    pub tells_headers: bool,
 }
 
 /// The smallest answer that a slow peer is asked for, in bytes.
 const MIN_RANGE_BYTES: usize = 32 * 1024;
 
+/// What a peer is asked for that nothing is known of, in bytes: a second of a line of 2 Mbit/s.
+const FIRST_RANGE_BYTES: usize = 256 * 1024;
+
+/// How long an answer in one message is meant to take; one that is late is waited for all the same.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// How long a stream is meant to take: longer than the pace of requests makes a peer wait for the next (two seconds), so
+/// that the line of a peer that serves the usual hundred requests a minute is never idle.
+const STREAM_TIME: Duration = Duration::from_secs(8);
+
 #[derive(Debug)]
 pub(super) struct PeerState {
     /// The branch that it says it has, until shown otherwise.
     pub(super) claim: Option<Claim>,
+    /// The height that its hello told.
+    pub(super) told: u64,
     /// The greatest height at which it has shown a sealed block.
     pub(super) proven: u64,
     pub(super) genesis: GenesisState,
     pub(super) pace: RequestPace,
+    pub(super) streams: bool,
+    pub(super) tells_headers: bool,
     pub(super) request: Option<Request>,
+    pub(super) headers_request: Option<HeadersRequest>,
+    /// What it sent and was found good.
+    pub(super) contribution: Contribution,
+    pub(super) throughput: Throughput,
     /// Answers that were late, short or missing. Not offences: they only decide who is asked first.
     pub(super) demerits: u32,
     pub(super) standing: i32,
@@ -44,7 +70,6 @@ pub(super) struct PeerState {
     pub(super) ignored: bool,
     /// It turned out to be on another branch than the one pursued.
     pub(super) diverged: bool,
-    range_bytes: usize,
 }
 
 /// The end of the branch that a peer says it has.
@@ -77,12 +102,31 @@ pub(super) enum GenesisState {
 pub(super) struct Request {
     pub(super) purpose: Purpose,
     pub(super) start: u64,
+    /// The last height that is wanted of it. Of a stream it can become less than what was asked for.
     pub(super) end: u64,
+    /// The last height that was asked for.
+    pub(super) asked_end: u64,
+    /// The height that comes next.
+    pub(super) next: u64,
+    /// If a stream was asked for, its number.
+    pub(super) stream: Option<u32>,
+    /// The stream was called off; what is still on its way may come.
+    pub(super) cancelled: bool,
     pub(super) sent: Time,
+    /// When the last part of the answer came, or the request went out.
+    pub(super) progress: Time,
     /// It said that it is asked too much, and will answer no sooner.
     pub(super) throttled_until: Option<Time>,
     /// Its time is over and its range is asked of others; the answer is still awaited.
     pub(super) late: bool,
+}
+
+/// The one `get_headers` that a peer has to answer.
+#[derive(Debug)]
+pub(super) struct HeadersRequest {
+    pub(super) sent: Time,
+    /// What was told: the answer starts above one of these, or above the genesis block.
+    pub(super) locator: Vec<BlockHash>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +144,18 @@ pub(super) enum Purpose {
 impl Request {
     /// From when on the connection is kept for the answer.
     pub(super) fn since(&self) -> Time {
-        self.throttled_until.map_or(self.sent, |until| until.max(self.sent))
+        self.throttled_until.map_or(self.progress, |until| until.max(self.progress))
+    }
+
+    /// Whether nothing came in all of an answer that ends with these blocks.
+    pub(super) const fn is_empty(&self, last: &[Block]) -> bool {
+        last.is_empty() && self.next == self.start
+    }
+
+    /// The blocks that are still wanted of it and may come, if any.
+    pub(super) fn outstanding(&self) -> Option<(u64, u64)> {
+        let open = self.purpose == Purpose::Range && !self.late && !self.cancelled && self.next <= self.end;
+        open.then_some((self.next, self.end))
     }
 }
 
@@ -117,17 +172,22 @@ impl PeerState {
         };
         Self {
             claim: Some(Claim { height: facts.height.get(), hash: facts.hash }),
+            told: facts.height.get(),
             proven: 0,
             genesis,
             pace: RequestPace::for_blocks(Some(facts.requests_per_minute.unwrap_or(default_rate))),
+            streams: facts.streams,
+            tells_headers: facts.tells_headers,
             request: None,
+            headers_request: None,
+            contribution: Contribution::default(),
+            throughput: Throughput::default(),
             demerits: 0,
             standing: facts.standing,
             unthanked: false,
             muted_until: Time::default(),
             ignored: false,
             diverged: false,
-            range_bytes: FRAME_LIMIT,
         }
     }
 
@@ -162,16 +222,18 @@ impl PeerState {
     /// An answer was late: ask for less.
     pub(super) fn slow_down(&mut self) {
         self.demerit();
-        self.range_bytes = (self.range_bytes / 2).max(MIN_RANGE_BYTES);
+        self.throughput.halve(MIN_RANGE_BYTES, self.range_time());
     }
 
-    /// An answer was in time: ask for more, up to a frame.
-    pub(super) fn speed_up(&mut self) {
-        self.range_bytes = (self.range_bytes * 2).min(FRAME_LIMIT);
+    /// How many blocks to ask for, given their size, and what may be fetched ahead in bytes: about what the peer sends in
+    /// [`STREAM_TIME`], or in [`ANSWER_TIME`] if the answer is one message.
+    pub(super) fn range_blocks(&self, average_block: usize, window_bytes: usize) -> u64 {
+        let most = if self.streams { (window_bytes / 4).max(FRAME_LIMIT) } else { FRAME_LIMIT };
+        let bytes = self.throughput.bytes_in(self.range_time()).unwrap_or(FIRST_RANGE_BYTES);
+        (bytes.clamp(MIN_RANGE_BYTES, most) / average_block.max(1)).max(1) as u64
     }
 
-    /// How many blocks to ask for, given their size: about what one answer holds.
-    pub(super) fn range_blocks(&self, average_block: usize) -> u64 {
-        (self.range_bytes / average_block.max(1)).max(1) as u64
+    const fn range_time(&self) -> Duration {
+        if self.streams { STREAM_TIME } else { ANSWER_TIME }
     }
 }

@@ -157,7 +157,10 @@ impl Core {
         }
         pushes.block_bytes += size;
         let job = self.job();
-        self.actions.push_back(Action::CheckBlocks { job, blocks: vec![Arc::clone(&block)] });
+        self.actions.push_back(Action::CheckBlocks {
+            job,
+            blocks: vec![super::Unchecked { block: Arc::clone(&block), sealed: false }],
+        });
         self.pushes.blocks.insert(job, Push { object: block, senders, size });
         Ok(())
     }

@@ -161,7 +161,12 @@ impl Core {
         for place in &stored {
             self.note_stored(*place);
         }
-        self.progress.stored = self.progress.stored.saturating_add(stored.len() as u64);
+        let bytes: usize = importing.batch[..imported.stored].iter().map(|block| block.bytes.len()).sum();
+        self.progress.stored(stored.len() as u64, bytes as u64);
+        if matches!(importing.origin, Origin::Fetched(_)) {
+            self.counters.fetched_blocks += stored.len() as u64;
+            self.counters.fetched_bytes += bytes as u64;
+        }
         self.recent.extend_main(imported.applied.iter().map(|block| block.place));
         self.orphans.drop_up_to(self.recent.lowest().height.get());
         if let Some(change) = &imported.reorganisation {
@@ -225,10 +230,15 @@ impl Core {
     fn thank(&mut self, importing: &Importing, stored: &[BlockRef], rejected: Option<Invalid>) {
         match &importing.origin {
             Origin::Fetched(senders) => {
-                for (peer, place) in senders.iter().zip(stored) {
+                for (peer, block) in senders.iter().zip(&importing.batch[..stored.len()]) {
                     if let Some(state) = self.peers.get_mut(peer) {
-                        state.proven = state.proven.max(place.height.get());
+                        state.proven = state.proven.max(block.place.height.get());
+                        state.contribution.blocks += 1;
+                        state.contribution.bytes += block.bytes.len() as u64;
                     }
+                }
+                if !stored.is_empty() {
+                    self.stall.shorten();
                 }
                 if let (Some(reason), Some(block)) = (rejected, importing.batch.get(stored.len())) {
                     self.blame_block(senders[stored.len()], &block.place, reason);

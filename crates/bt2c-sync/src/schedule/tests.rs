@@ -44,6 +44,7 @@ fn transaction(schedule: &ValidatorSchedule, timestamp: u64) -> Transaction {
 }
 
 fn body(schedule: &ValidatorSchedule, block: &Block) -> Result<(), Invalid> {
+    schedule.check_seal(&block.header)?;
     schedule.check_body(block, block.canonical_bytes().len())
 }
 

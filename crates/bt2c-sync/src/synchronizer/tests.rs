@@ -171,7 +171,7 @@ async fn questions_are_answered_in_their_order_from_stored_bytes() {
     let ranges = [(0, 50), (49, 80), (51, 60), (7, 7), (50, 50)];
     for (start, end) in ranges {
         let (start_height, end_height) = (Height::new(start), Height::new(end));
-        let question = bt2c_proto::GetBlocks { start_height, end_height };
+        let question = bt2c_proto::GetBlocks::range(start_height, end_height);
         peer.send(p2p.frame(&bt2c_proto::Message::GetBlocks(question)).unwrap()).unwrap();
     }
     for (start, end) in ranges {

@@ -11,15 +11,18 @@ pub(crate) const CHAIN: Section = Section {
             "Branches that leave the main chain more than this below its tip are not followed. Lower settles blocks sooner \
              but cannot heal a long split; all nodes of a network should have the same."),
         key!(window_blocks, sync.window_blocks: u64, "blocks",
-            "Blocks that may be fetched ahead of the one to be stored next. Too few leave peers idle, too many are thrown \
-             away when a peer lies."),
+            "Blocks that may be fetched ahead of the one to be stored next. Too few leave peers idle that serve a limited \
+             number of requests, too many are thrown away when a peer lies."),
         key!(window_bytes, sync.window_bytes: usize, "bytes",
             "Bytes of such blocks. Too few leave peers idle, more takes memory."),
         key!(request_timeout, sync.request_timeout: Duration, "duration",
-            "How long an answer with blocks may take before its range is asked of others. Too short asks twice over slow \
-             links, too long lets one slow peer hold up the rest."),
+            "How long nothing may come of an answer with blocks before what it owes is asked of others. Doubled each time, \
+             less as blocks come. Too short asks twice over slow links, too long lets one slow peer hold up the rest."),
+        key!(request_timeout_max, sync.request_timeout_max: Duration, "duration",
+            "The longest that request_timeout becomes. Too short asks twice over a line that is slow itself, too long waits \
+             for peers that are gone."),
         key!(close_timeout, sync.close_timeout: Duration, "duration",
-            "How long such an answer may take before the connection is closed. Too short loses slow peers, too long keeps \
+            "How long nothing may come of such an answer before the connection is closed. Too short loses slow peers, too long keeps \
              dead ones."),
         key!(peer_requests_per_minute, sync.requests_per_minute: u64, "requests a minute",
             "What a peer that does not say is taken to serve; a third of it is used. Higher gets us delayed or banned there, \

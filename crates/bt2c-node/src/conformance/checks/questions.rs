@@ -91,7 +91,7 @@ async fn in_order(lab: &mut Lab) -> Outcome {
     let (mut connection, hello) = lab.visit().await?;
     let beyond = hello.block_height.saturating_add(100_000);
     for height in [Height::GENESIS, beyond, Height::GENESIS] {
-        let asked = GetBlocks { start_height: height, end_height: height };
+        let asked = GetBlocks::range(height, height);
         connection.say(&Message::GetBlocks(asked)).await;
     }
     let mut counts = Vec::new();

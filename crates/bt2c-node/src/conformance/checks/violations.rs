@@ -191,7 +191,7 @@ async fn empty_frame(lab: &mut Lab) -> Outcome {
 
 async fn range_inverted(lab: &mut Lab) -> Outcome {
     let mut connection = session(lab).await?;
-    let asked = GetBlocks { start_height: Height::new(1), end_height: Height::GENESIS };
+    let asked = GetBlocks::range(Height::new(1), Height::GENESIS);
     connection.say(&Message::GetBlocks(asked)).await;
     connection.ended().await
 }

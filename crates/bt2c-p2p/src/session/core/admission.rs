@@ -17,6 +17,7 @@ const MAX_DELAYED: usize = 1024;
 pub(super) struct Unanswered {
     peers: u32,
     blocks: u32,
+    headers: u32,
     /// The peer said that it answers later, and was heard.
     throttled: bool,
 }
@@ -54,10 +55,15 @@ impl SessionCore {
     pub(super) fn admit(&mut self, now: Time, kind: MessageKind, len: usize) -> bool {
         let push = match kind {
             MessageKind::Peers => return self.admit_answer(now, |unanswered| &mut unanswered.peers),
+            MessageKind::Headers => {
+                self.unanswered.throttled = false;
+                return self.admit_answer(now, |unanswered| &mut unanswered.headers);
+            }
             MessageKind::Blocks => {
                 self.unanswered.throttled = false;
                 return self.admit_answer(now, |unanswered| &mut unanswered.blocks);
             }
+            MessageKind::Cancel => return self.admit_cancel(now),
             MessageKind::NewBlock => PushKind::Block,
             MessageKind::NewTransaction => PushKind::Transaction,
             _ => return true,
@@ -87,8 +93,26 @@ impl SessionCore {
         true
     }
 
+    /// What came is a part of a stream: the answer goes on.
+    pub(super) fn goes_on(&mut self) {
+        self.unanswered.blocks = self.unanswered.blocks.saturating_add(1);
+    }
+
+    /// For each stream that was asked for, one cancel means something.
+    fn admit_cancel(&mut self, now: Time) -> bool {
+        let streams = self.streams_asked.checked_sub(1);
+        match streams {
+            Some(left) => self.streams_asked = left,
+            None => self.count_dropped(now, DropCause::Unasked),
+        }
+        streams.is_some()
+    }
+
     pub(super) fn handle_request(&mut self, now: Time, request: Message, len: usize) {
         self.idle_at = now + self.config.idle_timeout;
+        if matches!(&request, Message::GetBlocks(range) if range.stream) {
+            self.streams_asked = self.streams_asked.saturating_add(1);
+        }
         match self.quota.request(now) {
             Admission::Serve if self.delayed.is_empty() => {
                 self.actions.push_back(Action::Deliver(request, len))
@@ -109,9 +133,13 @@ impl SessionCore {
             return;
         }
         if self.peer_knows_extensions && until > now {
+            let request_id = match &request {
+                Message::GetBlocks(range) => range.request_id,
+                _ => None,
+            };
             let throttled = Throttled {
                 kind: Text::cut(request.kind().name()),
-                request_id: None,
+                request_id,
                 retry_after_ms: u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX),
             };
             let frame = self.local.frame(&Message::Throttled(throttled), now);
@@ -122,7 +150,11 @@ impl SessionCore {
 
     /// The peer answers a request later. Who asked hears of it, if that is what they registered for.
     pub(super) fn handle_throttled(&mut self, now: Time, throttled: Throttled, len: usize) {
-        let asked = throttled.kind.as_str() == MessageKind::GetBlocks.name() && self.unanswered.blocks > 0;
+        let asked = match MessageKind::from_name(throttled.kind.as_str()) {
+            Some(MessageKind::GetBlocks) => self.unanswered.blocks > 0,
+            Some(MessageKind::GetHeaders) => self.unanswered.headers > 0,
+            _ => false,
+        };
         // Once for a question: more say nothing new, and cost whoever hears them.
         if asked && !std::mem::replace(&mut self.unanswered.throttled, true) {
             self.actions.push_back(Action::Deliver(Message::Throttled(throttled), len));
@@ -136,6 +168,7 @@ impl SessionCore {
         match kind {
             MessageKind::GetPeers => self.unanswered.peers = self.unanswered.peers.saturating_add(1),
             MessageKind::GetBlocks => self.unanswered.blocks = self.unanswered.blocks.saturating_add(1),
+            MessageKind::GetHeaders => self.unanswered.headers = self.unanswered.headers.saturating_add(1),
             _ => {}
         }
     }

@@ -23,6 +23,9 @@ use crate::{
 const START: Time = Time::from_secs(1_712_352_000);
 const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };
 
+/// What has an answer.
+const QUESTIONS: [MessageKind; 3] = [MessageKind::GetPeers, MessageKind::GetBlocks, MessageKind::GetHeaders];
+
 /// Plays what the bytes say to the core of one session.
 ///
 /// # Panics
@@ -47,7 +50,7 @@ struct Run {
     judging: bool,
     admitted: bool,
     ended: bool,
-    asked: [u64; 2],
+    asked: [u64; QUESTIONS.len()],
 }
 
 impl Run {
@@ -71,7 +74,7 @@ impl Run {
             judging: false,
             admitted: false,
             ended: false,
-            asked: [0, 0],
+            asked: [0; QUESTIONS.len()],
         };
         run.settle();
         Ok(run)
@@ -86,7 +89,7 @@ impl Run {
             4 => self.wake(),
             5 => self.judge(input.int_in_range(0..=4)?),
             6 => self.core.handle_probe(self.now),
-            7 => self.ask(input.arbitrary()?),
+            7 => self.ask(input.int_in_range(0..=QUESTIONS.len() - 1)?),
             8 => self.core.handle_paused(self.now),
             9 => self.core.close(self.now, CloseCode::Idle, "idle"),
             10 => self.core.handle_transport_end(CloseReason::Ended),
@@ -117,7 +120,13 @@ impl Run {
             MessageKind::GetPeers => format!(r#"{{"count":{number}}}"#),
             MessageKind::Peers => r#"{"peers":["192.0.2.9:1"]}"#.to_owned(),
             MessageKind::GetBlocks => format!(r#"{{"start_height":{number},"end_height":65535}}"#),
+            MessageKind::Blocks if number.is_multiple_of(2) => {
+                r#"{"blocks":[],"request_id":1,"done":true}"#.to_owned()
+            }
             MessageKind::Blocks => r#"{"blocks":[]}"#.to_owned(),
+            MessageKind::Cancel => format!(r#"{{"request_id":{number}}}"#),
+            MessageKind::GetHeaders => format!(r#"{{"locator":["{zeros}"],"count":{number}}}"#),
+            MessageKind::Headers => r#"{"headers":[]}"#.to_owned(),
             MessageKind::NewBlock => format!(
                 r#"{{"block":{{"height":0,"timestamp":0,"previous_hash":"{zeros}","merkle_root":"{zeros}","validator":"","transactions":[],"hash":"{zeros}","signature":""}}}}"#
             ),
@@ -186,10 +195,10 @@ impl Run {
     }
 
     /// A question of ours went out.
-    fn ask(&mut self, blocks: bool) {
+    fn ask(&mut self, question: usize) {
         if self.core.is_open() {
-            self.asked[usize::from(blocks)] += 1;
-            self.core.handle_sent(if blocks { MessageKind::GetBlocks } else { MessageKind::GetPeers });
+            self.asked[question] += 1;
+            self.core.handle_sent(QUESTIONS[question]);
         }
     }
 
@@ -221,7 +230,14 @@ impl Run {
         assert!(self.admitted && len <= FRAME_LIMIT, "delivered too early or too long: {message:?}");
         let asked = match message {
             Message::Peers(_) => &mut self.asked[0],
+            Message::Blocks(part) if part.goes_on() => {
+                return assert!(
+                    self.asked[1] > 0,
+                    "a part of an answer that nobody asked for is not delivered"
+                );
+            }
             Message::Blocks(_) => &mut self.asked[1],
+            Message::Headers(_) => &mut self.asked[2],
             _ => return,
         };
         *asked = asked.checked_sub(1).expect("an answer that nobody asked for is not delivered");

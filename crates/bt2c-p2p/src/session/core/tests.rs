@@ -123,7 +123,7 @@ impl Pair {
 }
 
 fn get_blocks() -> Message {
-    Message::GetBlocks(GetBlocks { start_height: Height::GENESIS, end_height: Height::new(9) })
+    Message::GetBlocks(GetBlocks::range(Height::GENESIS, Height::new(9)))
 }
 
 #[test]

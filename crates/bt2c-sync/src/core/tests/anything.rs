@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bt2c_proto::{Blob, Block, BlockHeader, GetBlocks};
+use bt2c_proto::{Blob, Block, BlockHeader, Blocks, GetBlocks};
 use proptest::prelude::*;
 
 use super::*;
@@ -90,8 +90,10 @@ struct World {
     branches: [Vec<Block>; 3],
     up: BTreeSet<u8>,
     asked: BTreeMap<u8, GetBlocks>,
-    jobs: Vec<(u64, Vec<Arc<Block>>)>,
+    jobs: Vec<(u64, Vec<Unchecked>)>,
     import: Option<Vec<CheckedBlock>>,
+    /// The heights that hellos told.
+    told: BTreeMap<u8, u64>,
     /// Peers that sent something forged.
     guilty: BTreeSet<u8>,
 }
@@ -113,6 +115,7 @@ impl World {
             asked: BTreeMap::new(),
             jobs: Vec::new(),
             import: None,
+            told: BTreeMap::new(),
             guilty: BTreeSet::new(),
             test,
         }
@@ -126,11 +129,12 @@ impl World {
     fn send(&mut self, peer: u8, blocks: Vec<Block>) {
         self.asked.remove(&peer);
         let size = blocks.len() * 700;
-        self.core.handle_blocks(self.now, id(peer), blocks, size);
+        self.core.handle_blocks(self.now, id(peer), Blocks::whole(blocks), size);
     }
 
     fn come_up(&mut self, peer: u8, height: u8, block: u8, names_genesis: bool) {
         if self.up.insert(peer) {
+            self.told.insert(peer, height.into());
             let facts = PeerFacts {
                 id: id(peer),
                 height: Height::new(height.into()),
@@ -138,6 +142,8 @@ impl World {
                 genesis: names_genesis.then(|| self.test.genesis_ref().hash),
                 requests_per_minute: Some(u64::from(block) * 20),
                 standing: 0,
+                streams: false,
+                tells_headers: false,
             };
             self.core.handle_peer_up(self.now, &facts);
         }
@@ -190,7 +196,10 @@ impl World {
             Step::Job { newest } => {
                 if !self.jobs.is_empty() {
                     let (job, blocks) = self.jobs.remove(if newest { self.jobs.len() - 1 } else { 0 });
-                    let results = blocks.iter().map(|block| check_block(&self.test, block)).collect();
+                    let results = blocks
+                        .iter()
+                        .map(|block| check_block(&self.test, &block.block, block.sealed))
+                        .collect();
                     self.core.handle_checked(now, job, results);
                 }
             }
@@ -220,6 +229,10 @@ impl World {
                 }
                 Action::CheckBlocks { job, blocks } => self.jobs.push((job, blocks)),
                 Action::Import(batch) => assert!(self.import.replace(batch).is_none(), "two imports at once"),
+                // Its answer was short of it, as these answers are at times.
+                Action::Blame { peer, blame: Blame::Height { height } } => {
+                    assert_eq!(self.told.get(&(peer.as_bytes()[0] - 1)), Some(&height.get()));
+                }
                 Action::Blame { peer, blame } => {
                     assert!(self.guilty.contains(&(peer.as_bytes()[0] - 1)), "{blame} is not proven");
                 }
@@ -254,6 +267,8 @@ proptest! {
             genesis: Some(world.test.genesis_ref().hash),
             requests_per_minute: None,
             standing: 0,
+            streams: false,
+            tells_headers: false,
         };
         world.up.insert(9);
         world.core.handle_peer_up(world.now, &facts);

@@ -1,12 +1,12 @@
 //! Cores with memory stores, joined by messages that take virtual time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use bt2c_p2p::Inventory;
-use bt2c_proto::{Block, BlockHeader, GetBlocks, Transaction};
+use bt2c_proto::{Block, BlockHeader, Blocks, GetBlocks, GetHeaders, Transaction};
 use bt2c_security::Deed;
 
 use super::*;
@@ -38,6 +38,18 @@ pub(super) enum Behaviour {
     Late(Duration),
     OneBlock,
     OtherGenesis,
+    /// Tells headers, and sends no block of theirs.
+    Withholds,
+    /// Streams one block in so much time.
+    Trickles(Duration),
+    /// Streams all but the last block.
+    StopsShort,
+    /// Streams blocks that were not asked for.
+    Overshoots,
+    /// Answers twice.
+    Twice,
+    /// Tells headers of nobody's chain.
+    StrayHeaders,
 }
 
 pub(super) struct Node {
@@ -46,6 +58,15 @@ pub(super) struct Node {
     pub(super) behaviour: Behaviour,
     /// Gives no genesis hash in its hello.
     pub(super) base: bool,
+    /// Knows `block-stream` and `headers`.
+    pub(super) modern: bool,
+    /// Bytes a second that it sends at most; no limit if none.
+    pub(super) line: Option<u64>,
+    line_free: Time,
+    /// Answers that are not taken yet.
+    held: VecDeque<Input>,
+    /// Who is sent a stream, and what is left of it.
+    streams: BTreeMap<usize, GetBlocks>,
     /// Requests a minute that its hello says it serves.
     pub(super) limit: Option<u64>,
     pub(super) events: Vec<Event>,
@@ -60,12 +81,51 @@ pub(super) struct Node {
 
 /// What happens at a node at a time.
 enum Input {
-    Asked { by: usize, range: GetBlocks },
-    Answered { by: usize, blocks: Vec<Block> },
-    Block { from: Option<usize>, block: Block },
-    Transaction { from: Option<usize>, transaction: Transaction },
-    Checked { job: u64, blocks: Vec<Arc<Block>> },
-    TransactionChecked { job: u64, transaction: Arc<Transaction> },
+    Asked {
+        by: usize,
+        range: GetBlocks,
+    },
+    AskedHeaders {
+        by: usize,
+        question: GetHeaders,
+    },
+    Cancelled {
+        by: usize,
+        request_id: u32,
+    },
+    /// It is time for the next part of a stream.
+    Part {
+        to: usize,
+        request_id: u32,
+    },
+    Answered {
+        by: usize,
+        answer: Blocks,
+    },
+    Headers {
+        by: usize,
+        headers: Vec<BlockHeader>,
+    },
+    Block {
+        from: Option<usize>,
+        block: Block,
+    },
+    Transaction {
+        from: Option<usize>,
+        transaction: Transaction,
+    },
+    Checked {
+        job: u64,
+        blocks: Vec<Unchecked>,
+    },
+    HeadersChecked {
+        job: u64,
+        headers: Arc<[BlockHeader]>,
+    },
+    TransactionChecked {
+        job: u64,
+        transaction: Arc<Transaction>,
+    },
     Import(Vec<CheckedBlock>),
 }
 
@@ -102,6 +162,11 @@ impl Network {
             store: MemoryStore::new(test.genesis_block()),
             behaviour: Behaviour::Honest,
             base: false,
+            modern: false,
+            line: None,
+            line_free: Time::default(),
+            held: VecDeque::new(),
+            streams: BTreeMap::new(),
             limit: None,
             events: Vec::new(),
             replies: Vec::new(),
@@ -146,6 +211,14 @@ impl Network {
         node.core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), main);
     }
 
+    /// Starts a node over with other settings.
+    pub(super) fn configure(&mut self, node: usize, change: impl FnOnce(&mut SyncConfig)) {
+        let mut config = SyncConfig::default();
+        change(&mut config);
+        let tip = self.nodes[node].store.tip();
+        self.nodes[node].core = Core::new(config, Arc::new(TestConsensus::new()), [tip]);
+    }
+
     pub(super) fn grow(&mut self, node: usize, count: u64, salt: u8) {
         let row = self.row(node, count, salt);
         self.give(node, &row);
@@ -167,7 +240,8 @@ impl Network {
 
     pub(super) fn link(&mut self, a: usize, b: usize) {
         for (node, other) in [(a, b), (b, a)] {
-            let facts = self.facts(other);
+            let modern = self.nodes[node].modern && self.nodes[other].modern;
+            let facts = PeerFacts { streams: modern, tells_headers: modern, ..self.facts(other) };
             let node = &mut self.nodes[node];
             node.links.insert(other);
             node.core.handle_peer_up(self.now, &facts);
@@ -194,6 +268,8 @@ impl Network {
             genesis: Some(self.test.genesis().hash()).filter(|_| !base),
             requests_per_minute: *limit,
             standing: 0,
+            streams: false,
+            tells_headers: false,
         }
     }
 
@@ -214,7 +290,7 @@ impl Network {
     }
 
     pub(super) fn answer_unasked(&mut self, from: usize, to: usize, blocks: Vec<Block>) {
-        self.schedule(LATENCY, to, Input::Answered { by: from, blocks });
+        self.schedule(LATENCY, to, Input::Answered { by: from, answer: Blocks::whole(blocks) });
     }
 
     #[track_caller]
@@ -273,9 +349,23 @@ impl Network {
         match input {
             _ if silent => {}
             Input::Asked { by, range } => self.answer(at, by, range),
-            Input::Answered { by, blocks } => {
-                let size = blocks.iter().map(|block| block.canonical_bytes().len()).sum();
-                node.core.handle_blocks(now, id(by), blocks, size);
+            Input::AskedHeaders { by, question } => self.tell_headers(at, by, &question),
+            Input::Cancelled { by, request_id } => self.end_stream(at, by, request_id),
+            Input::Part { to, request_id } => self.send_part(at, to, request_id),
+            // As the actor does: it is left where it is.
+            input @ Input::Answered { .. } if !node.held.is_empty() || node.core.is_saturated() => {
+                node.held.push_back(input);
+            }
+            Input::Answered { by, answer } => {
+                let size = size_of(&answer.blocks);
+                node.core.handle_blocks(now, id(by), answer, size);
+            }
+            Input::Headers { by, headers } => node.core.handle_headers(now, id(by), headers),
+            Input::HeadersChecked { job, headers } => {
+                let bad = |header| self.test.check_seal(header).err();
+                let first =
+                    headers.iter().enumerate().find_map(|(index, header)| Some((index, bad(header)?)));
+                node.core.handle_headers_checked(now, job, first.map_or(Ok(()), Err));
             }
             Input::Block { from, block } => {
                 let size = block.canonical_bytes().len();
@@ -287,7 +377,8 @@ impl Network {
                 node.core.handle_new_transaction(now, source, transaction, 1000);
             }
             Input::Checked { job, blocks } => {
-                let results = blocks.iter().map(|block| check_block(&self.test, block)).collect();
+                let results =
+                    blocks.iter().map(|block| check_block(&self.test, &block.block, block.sealed)).collect();
                 node.core.handle_checked(now, job, results);
             }
             Input::TransactionChecked { job, transaction } => {
@@ -308,10 +399,25 @@ impl Network {
             }
         }
         self.drain(at);
+        self.feed_held(at);
+    }
+
+    /// Takes what waits, as far as it is taken.
+    fn feed_held(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if !node.held.is_empty() && !node.core.is_saturated() {
+            for input in std::mem::take(&mut node.held) {
+                self.feed(at, input);
+            }
+        }
     }
 
     fn answer(&mut self, at: usize, by: usize, range: GetBlocks) {
         self.nodes[at].served += 1;
+        if range.stream {
+            self.nodes[at].streams.insert(by, range);
+            return self.send_part(at, by, range.request_id.unwrap());
+        }
         let behaviour = self.nodes[at].behaviour.clone();
         let bodies = self.nodes[at].store.bodies(range.start_height..=range.end_height, 1_000_000).unwrap();
         let mut blocks: Vec<Block> =
@@ -319,7 +425,19 @@ impl Network {
         blocks.truncate(self.fixed_answer.unwrap_or(usize::MAX));
         let mut delay = LATENCY;
         match behaviour {
-            Behaviour::Honest | Behaviour::Silent | Behaviour::FalseHeight(_) | Behaviour::FalseHash(_) => {}
+            Behaviour::Withholds => return,
+            Behaviour::Twice => {
+                let answer = Blocks::whole(blocks.clone());
+                self.schedule(delay * 2, by, Input::Answered { by: at, answer });
+            }
+            Behaviour::Honest
+            | Behaviour::Silent
+            | Behaviour::FalseHeight(_)
+            | Behaviour::FalseHash(_)
+            | Behaviour::Trickles(_)
+            | Behaviour::StopsShort
+            | Behaviour::Overshoots
+            | Behaviour::StrayHeaders => {}
             Behaviour::Empty => blocks.clear(),
             Behaviour::WrongRange => {
                 blocks = self.test.row(&self.test.genesis_ref(), 3, 0);
@@ -342,7 +460,96 @@ impl Network {
                 blocks = vec![TestConsensus::of_network(7).genesis_block().clone()];
             }
         }
-        self.schedule(delay, by, Input::Answered { by: at, blocks });
+        let sent = self.transfer(at, size_of(&blocks));
+        self.schedule(sent + delay, by, Input::Answered { by: at, answer: Blocks::whole(blocks) });
+    }
+
+    /// How long it takes from now until that many bytes are out.
+    fn transfer(&mut self, at: usize, bytes: usize) -> Duration {
+        let node = &mut self.nodes[at];
+        let Some(line) = node.line else { return Duration::ZERO };
+        node.line_free = node.line_free.max(self.now) + Duration::from_millis(bytes as u64 * 1000 / line);
+        node.line_free.since(self.now)
+    }
+
+    /// Sends the next part of a stream, and comes back for the one after it when that is out.
+    fn send_part(&mut self, at: usize, to: usize, request_id: u32) {
+        let Some(range) = self.nodes[at].streams.get(&to).copied() else { return };
+        if range.request_id != Some(request_id) {
+            return;
+        }
+        let (store, behaviour) = (&self.nodes[at].store, self.nodes[at].behaviour.clone());
+        let tip = store.tip().height;
+        let end = match behaviour {
+            Behaviour::StopsShort => range.end_height.min(tip.saturating_sub(1)),
+            _ => range.end_height.min(tip),
+        };
+        let mut blocks: Vec<Block> = match range.start_height <= end {
+            true => store.bodies(range.start_height..=end, 64 * 1024).unwrap(),
+            false => Vec::new(),
+        }
+        .iter()
+        .map(|bytes| serde_json::from_slice(bytes).unwrap())
+        .collect();
+        let mut delay = Duration::ZERO;
+        match behaviour {
+            Behaviour::Withholds => return,
+            Behaviour::StopsShort if blocks.is_empty() => return,
+            Behaviour::Empty => blocks.clear(),
+            Behaviour::Trickles(by) => {
+                blocks.truncate(1);
+                delay = by;
+            }
+            Behaviour::WrongBodies => blocks
+                .iter_mut()
+                .for_each(|block| block.transactions.push(self.test.transaction(1, GENESIS_TIME, 1))),
+            Behaviour::Overshoots => {
+                blocks = vec![self.test.block(&self.nodes[at].store.tip(), 90_000, 1, Vec::new())];
+            }
+            Behaviour::Late(by) => delay = by,
+            _ => {}
+        }
+        let next = range.start_height.saturating_add(blocks.len() as u64);
+        let done = blocks.is_empty() || next > range.end_height;
+        let sent = delay + self.transfer(at, size_of(&blocks));
+        let answer = Blocks { blocks, request_id: range.request_id, done };
+        self.schedule(sent + LATENCY, to, Input::Answered { by: at, answer });
+        if done {
+            self.nodes[at].streams.remove(&to);
+        } else {
+            self.nodes[at].streams.insert(to, GetBlocks { start_height: next, ..range });
+            self.schedule(sent, at, Input::Part { to, request_id });
+        }
+    }
+
+    fn end_stream(&mut self, at: usize, to: usize, request_id: u32) {
+        if self.nodes[at].streams.get(&to).is_some_and(|range| range.request_id == Some(request_id)) {
+            self.nodes[at].streams.remove(&to);
+            let answer = Blocks { blocks: Vec::new(), request_id: Some(request_id), done: true };
+            let sent = self.transfer(at, 100);
+            self.schedule(sent + LATENCY, to, Input::Answered { by: at, answer });
+        }
+    }
+
+    fn tell_headers(&mut self, at: usize, by: usize, question: &GetHeaders) {
+        let (store, behaviour) = (&self.nodes[at].store, self.nodes[at].behaviour.clone());
+        let main = |hash| {
+            let place = store.block(hash).unwrap()?;
+            store.main(place.height).unwrap().filter(|main| main.hash == place.hash)
+        };
+        let shared = question.locator.iter().find_map(main).unwrap_or(self.test.genesis_ref()).height;
+        let bodies = store.bodies(shared.next()..=shared.saturating_add(question.count), 1_000_000).unwrap();
+        let mut headers: Vec<BlockHeader> =
+            bodies.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect();
+        match behaviour {
+            Behaviour::Silent => return,
+            Behaviour::StrayHeaders => {
+                headers = vec![self.test.block(&self.nodes[at].store.tip(), 90_000, 1, Vec::new()).header];
+            }
+            _ => {}
+        }
+        let sent = self.transfer(at, headers.len() * 600);
+        self.schedule(sent + LATENCY, by, Input::Headers { by: at, headers });
     }
 
     fn drain(&mut self, at: usize) {
@@ -358,6 +565,15 @@ impl Network {
                     self.first_questions.push((range.start_height.get(), range.end_height.get()));
                 }
                 self.schedule(LATENCY, index(peer), Input::Asked { by: at, range });
+            }
+            Action::Cancel { peer, request_id } => {
+                self.schedule(LATENCY, index(peer), Input::Cancelled { by: at, request_id });
+            }
+            Action::RequestHeaders { peer, question } => {
+                self.schedule(LATENCY, index(peer), Input::AskedHeaders { by: at, question });
+            }
+            Action::CheckHeaders { job, headers } => {
+                self.schedule(COMPUTE, at, Input::HeadersChecked { job, headers });
             }
             Action::Close { peer, code } => {
                 self.closed.push((index(peer), code));
@@ -410,8 +626,13 @@ impl Network {
     fn unlink(&mut self, a: usize, b: usize) {
         for (node, other) in [(a, b), (b, a)] {
             self.nodes[node].links.remove(&other);
+            self.nodes[node].streams.remove(&other);
             self.nodes[node].core.handle_peer_down(self.now, &id(other));
         }
         self.drain(b);
     }
+}
+
+fn size_of(blocks: &[Block]) -> usize {
+    blocks.iter().map(|block| block.canonical_bytes().len() + 1).sum()
 }

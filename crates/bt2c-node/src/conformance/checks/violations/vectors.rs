@@ -1,6 +1,6 @@
 //! The vectors of `refused.json`, by class.
 
-use bt2c_proto::limits::HELLO_FRAME_LIMIT;
+use bt2c_proto::{Feature, limits::HELLO_FRAME_LIMIT};
 
 use super::super::{
     super::vectors::{self, Bytes, Refused},
@@ -20,6 +20,7 @@ pub(in super::super) const VECTORS: &[Check] = &[
     check!(costly "refused-values", "values outside what a message allows end the connection", values),
     check!(costly "refused-chain-objects", "malformed blocks and transactions end the connection", objects),
     check!(costly "refused-extensions", "malformed disconnect and throttled end the connection", extensions),
+    check!(costly "refused-features", "malformed messages of offered features end the connection", features),
 ];
 
 async fn frames(lab: &mut Lab) -> Outcome {
@@ -67,11 +68,26 @@ async fn extensions(lab: &mut Lab) -> Outcome {
     all(lab, |vector| matches!(vector.kind().as_deref(), Some("disconnect" | "throttled"))).await
 }
 
-/// Sends each of some vectors on a connection of its own, and waits for its end.
-///
-/// `peers`, `blocks` and `pong` are left out by all classes that depend on `data`: unasked, they are ignored unread.
+async fn features(lab: &mut Lab) -> Outcome {
+    let known = lab.known()?.hello.clone();
+    if Feature::ALL.iter().all(|feature| !known.knows(*feature)) {
+        return Err(Stop::Skipped("its hello offers no feature".to_owned()));
+    }
+    each(lab, |vector| vector.feature().is_some_and(|feature| known.knows(feature))).await
+}
+
+/// Sends each of some vectors of the base protocol.
 async fn all(lab: &mut Lab, is_meant: impl Fn(&Refused) -> bool) -> Outcome {
-    let vectors: Vec<_> = vectors::refused().into_iter().filter(|vector| is_meant(vector)).collect();
+    each(lab, |vector| vector.feature().is_none() && is_meant(vector)).await
+}
+
+/// Sends each of some vectors on a connection of its own, and waits for its end. Answers and cancels are left out where what
+/// is wrong is in their `data`: unasked, they are ignored unread.
+async fn each(lab: &mut Lab, is_meant: impl Fn(&Refused) -> bool) -> Outcome {
+    let unread =
+        |vector: &Refused| vector.is_unasked() && matches!(vector.error.as_str(), "data" | "invalid");
+    let meant = |vector: &Refused| is_meant(vector) && !unread(vector);
+    let vectors: Vec<_> = vectors::refused().into_iter().filter(meant).collect();
     let mut tally = Tally::default();
     for vector in &vectors {
         let outcome = one(lab, vector).await;

@@ -1,0 +1,276 @@
+//! Peers that stream blocks and tell headers, and what becomes of those that do it badly.
+
+use std::collections::BTreeMap;
+
+use bt2c_proto::Height;
+
+use super::{
+    network::{Behaviour, NODE, Network},
+    *,
+};
+
+/// Bytes a second of a line of 20 Mbit/s.
+const LINE: u64 = 2_500_000;
+
+/// A new node and peers that have the same chain of `count` blocks; all know everything.
+fn modern(peers: usize, count: u64) -> Network {
+    let mut network = Network::new(1 + peers);
+    let chain = network.row(1, count, 0);
+    for node in 0..=peers {
+        network.nodes[node].modern = true;
+        network.nodes[node].line = Some(LINE);
+        if node != NODE {
+            network.give(node, &chain);
+        }
+    }
+    network
+}
+
+/// How long it takes until the node is at its first peer's tip.
+fn time_to_sync(network: &mut Network, limit: Duration) -> Option<Duration> {
+    let (start, goal) = (network.now, network.nodes[1].store.tip());
+    while network.now.since(start) < limit {
+        network.run(Duration::from_millis(50));
+        if network.nodes[NODE].store.tip() == goal {
+            return Some(network.now.since(start));
+        }
+    }
+    None
+}
+
+#[test]
+fn one_request_brings_the_whole_chain() {
+    let mut network = modern(1, 3000);
+    network.link(0, 1);
+    network.run(Duration::from_secs(60));
+    network.assert_one_tip();
+    assert_eq!(network.nodes[1].served, 2, "one block that shows its height, and all");
+    assert!(network.nodes[0].core.is_synced());
+    network.assert_nobody_blamed();
+}
+
+#[test]
+fn a_chain_longer_than_the_window_comes_in_one_stream() {
+    let mut network = modern(1, 400);
+    network.configure(NODE, |config| config.window_blocks = 50);
+    network.link(0, 1);
+    network.run(Duration::from_secs(60));
+    network.assert_one_tip();
+    assert_eq!(network.nodes[1].served, 2);
+}
+
+#[test]
+fn peers_with_lines_of_their_own_bring_it_in_less_time() {
+    let time = |peers: usize| {
+        let mut network = modern(peers, 6000);
+        network.nodes[NODE].core.average_block = 400;
+        let others: Vec<usize> = (1..=peers).collect();
+        for node in &others {
+            network.nodes[*node].line = Some(100_000);
+        }
+        network.connect_to(NODE, &others);
+        let time = time_to_sync(&mut network, Duration::from_secs(600)).expect("it ends");
+        network.assert_nobody_blamed();
+        let contributions: BTreeMap<_, _> = network.nodes[NODE].core.contributions().collect();
+        assert_eq!(contributions.values().map(|sent| sent.blocks).sum::<u64>(), 6000);
+        assert!(contributions.len() == peers, "{contributions:?}");
+        time
+    };
+    let (one, four) = (time(1), time(4));
+    assert!(four * 5 < one * 2, "{four:?} with four, {one:?} with one");
+}
+
+#[test]
+fn the_fork_is_found_with_one_question() {
+    for (ours, theirs) in [(20, 35), (1, 1), (99, 100), (30, 80)] {
+        let mut network = Network::new(2);
+        network.nodes.iter_mut().for_each(|node| node.modern = true);
+        let common = network.row(0, 150, 0);
+        network.give(0, &common);
+        network.give(1, &common);
+        network.grow(0, ours, 1);
+        network.grow(1, theirs, 2);
+        network.connect_all();
+        network.run(Duration::from_secs(10));
+        network.assert_one_tip();
+        network.assert_nobody_blamed();
+        let served: usize = network.nodes.iter().map(|node| node.served).sum();
+        assert!(served <= 3, "{ours} {theirs}: {served} questions for blocks");
+    }
+}
+
+#[test]
+fn a_branch_that_headers_show_to_leave_too_deep_is_told_and_not_followed() {
+    let mut network = Network::new(2);
+    network.nodes.iter_mut().for_each(|node| node.modern = true);
+    network.grow(0, 101, 1);
+    network.grow(1, 150, 2);
+    let before = network.nodes[0].store.tip();
+    network.connect_all();
+    network.run(Duration::from_secs(60));
+    assert_eq!(network.nodes[0].store.tip(), before);
+    assert!(network.nodes[0].events.iter().any(|event| matches!(event, Event::BranchTooDeep { .. })));
+    network.assert_nobody_blamed();
+}
+
+/// A new node with an honest peer and others that misbehave, all with the same chain: one that takes blocks for small, and
+/// one that takes them for so large that it asks for headers.
+fn among(liars: &[Behaviour]) -> Network {
+    among_blocks_of(400, liars);
+    among_blocks_of(20_000, liars)
+}
+
+fn among_blocks_of(size: usize, liars: &[Behaviour]) -> Network {
+    let mut network = modern(1 + liars.len(), 600);
+    network.nodes[NODE].core.average_block = size;
+    for (node, behaviour) in (2..).zip(liars) {
+        network.nodes[node].behaviour = behaviour.clone();
+    }
+    let mut others: Vec<usize> = (1..network.nodes.len()).collect();
+    others.reverse();
+    network.connect_to(NODE, &others);
+    let time = time_to_sync(&mut network, Duration::from_secs(240));
+    assert!(time.is_some_and(|time| time < Duration::from_secs(30)), "{time:?} with {liars:?}");
+    assert!(!network.blamed.contains(&1), "the honest peer is not blamed");
+    network
+}
+
+#[test]
+fn who_withholds_the_bodies_of_good_headers_is_worked_around_and_not_blamed() {
+    let mut network = among(&[Behaviour::Withholds]);
+    assert!(network.blamed.is_empty());
+    network.run(Duration::from_secs(120));
+    assert!(network.closed.contains(&(2, CloseCode::Timeout)));
+}
+
+#[test]
+fn who_streams_what_was_not_asked_for_is_blamed() {
+    assert_eq!(among(&[Behaviour::Overshoots]).blamed, [2].into());
+}
+
+#[test]
+fn who_tells_headers_of_nobodys_chain_is_blamed() {
+    let mut network = modern(2, 600);
+    network.nodes[NODE].core.average_block = 20_000;
+    network.nodes[1].behaviour = Behaviour::StrayHeaders;
+    network.connect_to(NODE, &[1, 2]);
+    assert!(time_to_sync(&mut network, Duration::from_secs(60)).is_some());
+    assert_eq!(network.blamed, [1].into());
+}
+
+#[test]
+fn who_streams_invalid_bodies_is_blamed() {
+    assert_eq!(among(&[Behaviour::WrongBodies]).blamed, [2].into());
+}
+
+#[test]
+fn who_trickles_keeps_nobody_waiting_and_is_no_liar() {
+    let network = among(&[Behaviour::Trickles(Duration::from_secs(1))]);
+    assert!(network.blamed.is_empty());
+    let alone = modern(1, 600);
+    assert!(network.nodes[NODE].store.tip() == alone.nodes[1].store.tip());
+}
+
+#[test]
+fn who_stops_at_the_last_block_answers_late_or_not_at_all_does_no_harm() {
+    let late = Behaviour::Late(Duration::from_secs(20));
+    for liar in [Behaviour::StopsShort, late, Behaviour::Silent] {
+        let network = among(std::slice::from_ref(&liar));
+        assert!(network.blamed.is_empty(), "{liar:?}");
+    }
+}
+
+#[test]
+fn who_answers_twice_is_heard_once() {
+    let network = among(&[Behaviour::Twice]);
+    assert!(network.blamed.is_empty() || network.blamed == [2].into(), "{:?}", network.blamed);
+}
+
+#[test]
+fn seven_of_eight_that_misbehave_hold_nothing_up_for_long() {
+    let alone = {
+        let mut network = modern(1, 3000);
+        network.link(NODE, 1);
+        time_to_sync(&mut network, Duration::from_secs(60)).expect("it ends")
+    };
+    let liars = [
+        Behaviour::Silent,
+        Behaviour::Withholds,
+        Behaviour::WrongBodies,
+        Behaviour::StopsShort,
+        Behaviour::Trickles(Duration::from_secs(1)),
+        Behaviour::Overshoots,
+        Behaviour::FalseHeight(1_000_000),
+    ];
+    for first in 0..liars.len() {
+        let mut network = modern(8, 3000);
+        let mut others: Vec<usize> = (2..9).collect();
+        others.rotate_left(first);
+        others.insert(first, 1);
+        for (node, behaviour) in (2..).zip(&liars) {
+            network.nodes[node].behaviour = behaviour.clone();
+        }
+        network.connect_to(NODE, &others);
+        let time = time_to_sync(&mut network, Duration::from_secs(300));
+        // Who is silent costs the first wait.
+        assert!(
+            time.is_some_and(|time| time <= alone * 3 + Duration::from_secs(6)),
+            "{time:?}, alone {alone:?}, {first}"
+        );
+        assert!(!network.blamed.contains(&1));
+    }
+}
+
+#[test]
+fn what_holds_it_up_is_said() {
+    let told = |network: &Network| -> Vec<Bottleneck> {
+        let progress = network.nodes[NODE].events.iter().filter_map(|event| match event {
+            Event::SyncProgress(progress) => progress.bottleneck,
+            _ => None,
+        });
+        progress.collect()
+    };
+    let mut network = modern(1, 6000);
+    network.nodes[1].line = Some(100_000);
+    network.link(NODE, 1);
+    network.run(Duration::from_secs(15));
+    assert!(told(&network).contains(&Bottleneck::Bandwidth), "{:?}", told(&network));
+    let status = network.nodes[NODE].core.bottleneck();
+    assert_eq!(status, Some(Bottleneck::Bandwidth));
+
+    let mut network = Network::new(2);
+    network.grow(1, 600, 0);
+    network.fixed_answer = Some(5);
+    network.connect_all();
+    network.run(Duration::from_secs(60));
+    assert_eq!(told(&network).last(), Some(&Bottleneck::Limits), "{:?}", told(&network));
+
+    let mut network = modern(1, 50);
+    network.nodes[NODE].failing_imports = 3;
+    network.link(NODE, 1);
+    network.run(Duration::from_secs(12));
+    assert_eq!(told(&network).last(), Some(&Bottleneck::Disk), "{:?}", told(&network));
+
+    let mut network = modern(1, 50);
+    network.nodes[1].behaviour = Behaviour::Silent;
+    network.link(NODE, 1);
+    network.run(Duration::from_secs(20));
+    assert_eq!(told(&network).last(), Some(&Bottleneck::Peers), "{:?}", told(&network));
+}
+
+#[test]
+fn enough_is_enough_until_some_of_it_is_stored() {
+    let mut network = modern(1, 400);
+    network.configure(NODE, |config| config.window_blocks = 100);
+    network.nodes[NODE].failing_imports = usize::MAX;
+    network.link(NODE, 1);
+    network.run(Duration::from_secs(1));
+    assert!(network.nodes[NODE].core.is_saturated());
+    // Who sends it is not blamed for what we do not take.
+    network.run(Duration::from_secs(300));
+    assert!(network.closed.is_empty() && network.blamed.is_empty());
+    network.nodes[NODE].failing_imports = 0;
+    network.run(Duration::from_secs(60));
+    network.assert_one_tip();
+    assert_eq!(network.nodes[NODE].store.tip().height, Height::new(400));
+}
