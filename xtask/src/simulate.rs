@@ -35,7 +35,7 @@ pub use scenario::{Judge, Scenario, play, play_plan, replay};
 pub use scenarios::{SCENARIOS, scenario};
 pub use schedule::{Schedule, Step, Timed};
 pub use shrink::{Shrunk, shrink};
-pub use world::{BLOCK_TIME, EPOCH, Host, Life, PORT, World};
+pub use world::{BLOCK_TIME, ChainPlan, EPOCH, Host, Life, PORT, World};
 
 #[cfg(test)]
 mod tests;

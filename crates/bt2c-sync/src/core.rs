@@ -86,8 +86,8 @@ pub struct Core {
     /// The time of the last input.
     now: Time,
     next_job: u64,
-    /// Bytes of a fetched block, on average: how much to ask for.
-    average_block: usize,
+    /// Bytes of a fetched block, on average: how much to ask for. None before the first.
+    average_block: Option<usize>,
     progress: Progress,
     counters: Counters,
     verdicts: Verdicts,
@@ -97,6 +97,9 @@ pub struct Core {
 /// The longest that a connection is kept for an answer that is late because the peer is asked too much: what an honest one
 /// can owe when others at our address asked it as well, three minutes' worth of requests.
 const MAX_THROTTLE: Duration = Duration::from_secs(180);
+
+/// What a block is taken to have before one was seen, in bytes.
+const GUESSED_BLOCK: usize = 8 * 1024;
 
 /// Leaders given up in a row at one input, each for cause, before waiting for the next input.
 const MAX_ELECTIONS: usize = 16;
@@ -154,7 +157,7 @@ impl Core {
             fetched_tip: None,
             now: Time::default(),
             next_job: 0,
-            average_block: 8 * 1024,
+            average_block: None,
             progress: Progress::default(),
             counters: Counters::default(),
             verdicts: Verdicts::default(),
@@ -307,6 +310,10 @@ impl Core {
         self.note_saturation(now);
         self.tell_progress(now);
         self.note_wait(now);
+    }
+
+    fn average_block(&self) -> usize {
+        self.average_block.unwrap_or(GUESSED_BLOCK)
     }
 
     /// Peers are not to blame for the time in which we took nothing.

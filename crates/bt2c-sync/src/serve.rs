@@ -24,11 +24,12 @@ use crate::{
 /// Questions of one peer that may wait; more than its limit lets through at once.
 pub(crate) const QUESTIONS: usize = 128;
 
-/// Bytes of blocks in one message of a stream: small enough to be checked while the next is on its way.
-const PART_BYTES: usize = 256 * 1024;
+/// Bytes of blocks in one message of a stream: small enough to be checked while the next is on its way, and to come within two
+/// seconds over a line of 256 kbit/s.
+const PART_BYTES: usize = 64 * 1024;
 
 /// Bytes that may wait in the send queue when the next part of a stream is put there.
-const QUEUED_BYTES: usize = 512 * 1024;
+const QUEUED_BYTES: usize = 256 * 1024;
 
 /// Bytes of blocks read to answer one `get_headers`: two thousand blocks of two kilobytes.
 const HEADERS_READ: usize = 4 << 20;

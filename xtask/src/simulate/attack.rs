@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use bt2c_p2p::env::{BoxFuture, Connection, Listener, Net, Stream};
 use bt2c_proto::{BlockHash, Genesis};
 use bt2c_security::Credentials;
+use bt2c_sync::ChainStore;
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -60,6 +61,10 @@ pub struct Stage {
     pub tip: (u64, BlockHash),
     /// Its last block.
     pub tip_block: serde_json::Value,
+    /// That chain.
+    pub chain: Arc<dyn ChainStore>,
+    /// Another valid branch, if the plan has one.
+    pub branch: Arc<dyn ChainStore>,
     /// Where all honest nodes listen, also those that are not there yet; by their numbers.
     pub honest: Vec<SocketAddr>,
     /// Where all attackers are, by host.

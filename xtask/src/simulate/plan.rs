@@ -12,6 +12,7 @@ use super::{
     attack::Attack,
     net::{Link, Nat, Region},
     schedule::{Schedule, Step},
+    world::ChainPlan,
 };
 
 /// What a run is made from.
@@ -133,8 +134,8 @@ pub struct Plan {
     pub end: Duration,
     /// What every node's configuration has besides the defaults.
     pub tune: Tune,
-    /// How many blocks there are at the start, and how many transactions in each.
-    pub chain: (u64, usize),
+    /// What there is at the start.
+    pub chain: ChainPlan,
 }
 
 impl Plan {
@@ -145,7 +146,7 @@ impl Plan {
             schedule: Schedule::default(),
             end: setup.duration,
             tune: |_, _| {},
-            chain: (0, 0),
+            chain: ChainPlan::default(),
         }
     }
 

@@ -33,6 +33,7 @@ pub static SCENARIOS: &[Scenario] = &[
     attacks::false_peers::STALL,
     attacks::false_peers::WITHHOLD,
     attacks::false_peers::FALSE_HEIGHT,
+    attacks::hostile_sync::SCENARIO,
     attacks::slowloris::SCENARIO,
     attacks::handshake_flood::SCENARIO,
     attacks::json_bomb::SCENARIO,

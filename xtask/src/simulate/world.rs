@@ -1,16 +1,15 @@
 //! A network of real nodes in memory.
 
+mod chain;
 mod expect;
 mod hosts;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use bt2c_node::genesis::{DEVNET_VALIDATORS, devnet_genesis_with};
 use bt2c_p2p::env::MemoryDisk;
-use bt2c_proto::{Block, BlockHash, Genesis, Height, Time, TxHash};
-use bt2c_security::fixtures;
-use bt2c_sync::{ChainStore, DiskStore, DiskStoreConfig, Generate, ValidatorSchedule};
+use bt2c_proto::{BlockHash, Genesis, Height, Time, TxHash};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +23,10 @@ use super::{
     schedule::Step,
 };
 
+pub use chain::ChainPlan;
 pub use hosts::{Host, Life, PORT};
+
+use chain::Chain;
 
 /// Length of a slot.
 pub const BLOCK_TIME: Duration = Duration::from_secs(10);
@@ -57,6 +59,7 @@ pub struct World {
     pub counts: Arc<parking_lot::Mutex<BTreeMap<&'static str, u64>>>,
     tip: (u64, BlockHash),
     tip_block: serde_json::Value,
+    chain: Chain,
     started: Instant,
     genesis: Genesis,
     watchers: TaskTracker,
@@ -79,15 +82,13 @@ impl World {
             "the last step is at {last:?}, after the end at {:?}: a longer --duration?",
             plan.end
         );
-        let before = BLOCK_TIME.as_secs() * (plan.chain.0 + 1) * u64::from(plan.chain.0 > 0);
+        let blocks = plan.chain.blocks;
+        let before = BLOCK_TIME.as_secs() * (blocks + 1) * u64::from(blocks > 0);
         let genesis = devnet_genesis_with(EPOCH.as_secs() - before, BLOCK_TIME, DEVNET_VALIDATORS)?;
-        let (chain, tip_block) = match plan.chain.0 {
-            0 => (MemoryDisk::new(), genesis.block()),
-            _ => chain(&genesis, plan.chain)?,
-        };
+        let chain = Chain::of(plan.chain, &genesis)?;
         let net = SimNet::new(setup.seed);
         let hosts = plan.hosts.iter().enumerate().map(|(number, host)| {
-            let disk = if host.has_chain { chain.after_power_loss(0) } else { MemoryDisk::new() };
+            let disk = if host.has_chain { chain.disk.after_power_loss(0) } else { MemoryDisk::new() };
             Host::new(number, host, disk, &net)
         });
         let hosts = hosts.collect::<Result<_>>()?;
@@ -97,8 +98,9 @@ impl World {
             hosts,
             transactions: Vec::new(),
             counts: Arc::default(),
-            tip: (tip_block.height().get(), tip_block.hash()),
-            tip_block: serde_json::to_value(&tip_block)?,
+            tip: (chain.tip.height().get(), chain.tip.hash()),
+            tip_block: serde_json::to_value(&chain.tip)?,
+            chain,
             started: Instant::now(),
             genesis,
             watchers: TaskTracker::new(),
@@ -214,17 +216,4 @@ impl World {
         let (trace, messages) = self.record.digest();
         Outcome { expectations, trace, messages, passed, run: report }
     }
-}
-
-/// A disk with a chain of so many blocks, and the last of them.
-fn chain(genesis: &Genesis, (blocks, transactions): (u64, usize)) -> Result<(MemoryDisk, Block)> {
-    let disk = MemoryDisk::new();
-    let dir = Path::new(HOME).join("chain");
-    let store = DiskStore::open(Arc::new(disk.clone()), &dir, &genesis.block(), DiskStoreConfig::default())?;
-    let identities: Vec<_> = (0..DEVNET_VALIDATORS).map(fixtures::devnet_validator).collect();
-    let threads = std::num::NonZeroUsize::MIN;
-    let generate = Generate { identities: &identities, blocks, transactions, now: EPOCH, threads };
-    let tip = generate.run(&store, &ValidatorSchedule::new(genesis.clone())?, |_| {})?;
-    let body = store.body(&tip.hash)?.context("the tip is stored")?;
-    Ok((disk, serde_json::from_slice(&body)?))
 }

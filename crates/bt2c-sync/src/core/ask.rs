@@ -9,13 +9,14 @@ use bt2c_proto::{
 
 use super::{
     Action, Core, GenesisState, PeerState, Purpose,
+    elect::SHOW_WITHIN,
     peers::{Claim, Request},
     pursuit::{Next, Pursuit, Stage},
 };
 use crate::event::Event;
 
 /// Bytes that a stream brings at once, about.
-const PART_BYTES: u64 = 256 * 1024;
+const PART_BYTES: u64 = 64 * 1024;
 
 /// Work is taken over from a slow peer if that saves more than this.
 const WORTH_TAKING: Duration = Duration::from_secs(1);
@@ -70,6 +71,8 @@ impl Core {
             cancelled: false,
             sent: now,
             progress: now,
+            measured: now,
+            unmeasured: 0,
             throttled_until: None,
             late: false,
         });
@@ -147,7 +150,7 @@ impl Core {
         let last = pursuit.cursor.height.get() + self.config.window_blocks;
         let checking: usize = self.checking.values().map(|job| job.bytes).sum();
         let due: u64 = asked.iter().map(|(start, end)| (end.min(&last) + 1).saturating_sub(*start)).sum();
-        let due = usize::try_from(due).unwrap_or(usize::MAX).saturating_mul(self.average_block);
+        let due = usize::try_from(due).unwrap_or(usize::MAX).saturating_mul(self.average_block());
         let helpers = self.peers.values().filter(|state| self.helps(now, state, pursuit)).count();
         Wanted {
             head: pursuit.next_height(),
@@ -166,15 +169,17 @@ impl Core {
         let count = match state.streams {
             // The window slides along with what nobody else sends a part of; we read no faster than it does.
             true if head && wanted.alone && gap_end == wanted.last => u64::MAX,
-            true => state.range_blocks(self.average_block, self.config.window_bytes),
-            false => state.range_blocks(self.average_block, self.config.window_bytes).min(MAX_BLOCKS as u64),
+            true => state.range_blocks(self.average_block(), self.config.window_bytes),
+            false => {
+                state.range_blocks(self.average_block(), self.config.window_bytes).min(MAX_BLOCKS as u64)
+            }
         };
         if count == u64::MAX {
             wanted.gaps.clear();
             return Some((Purpose::Range, start, claim.height));
         }
         // The head is asked for however much is held: only it lets go of the rest.
-        let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(self.average_block);
+        let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(self.average_block());
         if !head && wanted.held.saturating_add(bytes) > self.config.window_bytes {
             return None;
         }
@@ -195,7 +200,7 @@ impl Core {
         let state = self.peers.get(peer).filter(|state| self.helps(now, state, pursuit))?;
         let last = last.min(state.claim?.height);
         let time = |state: &PeerState, blocks: u64| {
-            let bytes = blocks.saturating_mul(self.average_block as u64);
+            let bytes = blocks.saturating_mul(self.average_block() as u64);
             let guess = || Duration::from_millis(bytes / GUESSED_BYTES_PER_MS);
             state.throughput.time_for(bytes).unwrap_or_else(guess).as_millis()
         };
@@ -219,14 +224,15 @@ impl Core {
         Some((Purpose::Range, start, end))
     }
 
-    /// How long nothing may come of an answer: of a stream a part, of another answer all of it.
+    /// How long nothing may come of an answer: of a stream a part, of another answer all of it. Who was slow so far is waited
+    /// for longer, but no more than twice as long.
     fn patience(&self, state: &PeerState, request: &Request) -> Duration {
         let bytes = match request.stream {
             Some(_) => PART_BYTES,
-            None => (request.end - request.start + 1).saturating_mul(self.average_block as u64),
+            None => (request.end - request.start + 1).saturating_mul(self.average_block() as u64),
         };
         let transfer = state.throughput.time_for(bytes.min(FRAME_LIMIT as u64)).unwrap_or_default();
-        self.stall.wait() + transfer.min(self.config.request_timeout_max)
+        self.stall.wait() + transfer.min(self.stall.wait())
     }
 
     /// Since when nothing came of an answer, but for the time in which we took nothing.
@@ -264,11 +270,23 @@ impl Core {
         request.late = true;
         let (start, end) = (Height::new(request.next), Height::new(request.end));
         if request.throttled_until.is_none() && !request.cancelled {
+            // A slow line of our own makes blocks late; who does not show what it claims says nothing of that.
+            if request.purpose == Purpose::Range {
+                self.stall.lengthen(now);
+            }
             state.slow_down();
-            self.stall.lengthen(now);
             self.emit(Event::Stalled { peer, start, end });
         }
         self.cancel(peer);
+    }
+
+    /// When those who claim much more than others are no longer waited for.
+    fn show_timeout(&self) -> Option<Time> {
+        let probes = self.peers.values().filter_map(|state| state.request);
+        let ends = probes
+            .filter(|request| request.purpose == Purpose::Probe)
+            .map(|request| request.sent + SHOW_WITHIN);
+        ends.filter(|at| self.pursuit.is_none() && *at > self.now).min()
     }
 
     /// When something about requests has to be done.
@@ -288,7 +306,7 @@ impl Core {
                 None => None,
             }
         });
-        requests.chain(self.headers_timeout()).min()
+        requests.chain(self.headers_timeout()).chain(self.show_timeout()).min()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whom to follow: the peer whose branch is the best that is not merely claimed.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use bt2c_p2p::Inventory;
 use bt2c_proto::{BlockHash, Defence, PeerId, Time, limits::FRAME_LIMIT};
@@ -10,6 +10,10 @@ use super::{
     peers::Claim,
     pursuit::{Pursuit, Stage},
 };
+
+/// How long those who claim much more than others are waited for to show it, before somebody else's branch is followed:
+/// longer than a round trip, and a block, take over most lines.
+pub(super) const SHOW_WITHIN: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Whether a peer says it has a better chain than ours, and may be asked for it.
@@ -39,7 +43,7 @@ impl Core {
 
     /// A height so far above ours that it has to be shown before it is believed.
     pub(super) fn is_far(&self, claim: Claim, state: &PeerState) -> bool {
-        let answer = (FRAME_LIMIT / self.average_block.max(1)).max(1) as u64;
+        let answer = (FRAME_LIMIT / self.average_block().max(1)).max(1) as u64;
         let near = self.tip().height.get().saturating_add(answer);
         claim.height > near && claim.height > state.proven && self.config.defences.has(Defence::HeightProof)
     }
@@ -56,7 +60,8 @@ impl Core {
             let Some(claim) = self.is_candidate(state).filter(|_| state.muted_until <= now) else { continue };
             if self.is_far(claim, state) {
                 highest_far = highest_far.max(claim.height);
-                probing |= !state.is_late();
+                probing |= !state.is_late()
+                    && state.request.is_none_or(|request| now.since(request.sent) < SHOW_WITHIN);
             } else {
                 shown.push((*peer, claim.height, state.is_late(), state.demerits, state.standing));
             }

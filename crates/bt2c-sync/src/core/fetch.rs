@@ -1,6 +1,6 @@
 //! What to make of answers: pieces of the window, steps of a search, proofs of a claim.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bt2c_proto::{Block, Blocks, CloseCode, Defence, Height, PeerId, Time};
 use bt2c_security::Deed;
@@ -18,6 +18,12 @@ use crate::{
 
 /// Searches for a fork with one leader before another one is preferred.
 const MAX_SEARCHES: u32 = 4;
+
+/// The least that a throughput is measured with, in bytes.
+const TELLING_BYTES: usize = 16 * 1024;
+
+/// A time with which a throughput is measured however little came.
+const TELLING_TIME: Duration = Duration::from_secs(1);
 
 /// Signatures to check in one job: about a millisecond of one core, so that an answer spreads over all of them.
 const JOB_SIGNATURES: usize = 32;
@@ -45,13 +51,22 @@ impl Core {
             return self.advance(now);
         }
         if !blocks.is_empty() {
-            state.throughput.measure(size, now.since(request.progress.max(saturated_at)));
+            // The time for a few bytes says how far away a peer is, not how fast; unless it is longer than any way.
+            let time = now.since(request.measured.max(saturated_at));
+            request.unmeasured += size;
+            if request.unmeasured >= TELLING_BYTES || time >= TELLING_TIME {
+                state.throughput.measure(std::mem::take(&mut request.unmeasured), time);
+                request.measured = now;
+            }
             request.next += blocks.len() as u64;
             request.progress = now;
         }
         let answered = request;
         if goes_on {
             state.request = Some(request);
+        }
+        if request.purpose != Purpose::Genesis && !blocks.is_empty() {
+            self.measure_blocks(size / blocks.len());
         }
         match request.purpose {
             Purpose::Genesis => self.genesis_answered(peer, blocks.first()),
@@ -63,6 +78,12 @@ impl Core {
             self.cancel(peer);
         }
         self.advance(now);
+    }
+
+    /// Learns how large blocks are.
+    fn measure_blocks(&mut self, each: usize) {
+        let before = self.average_block.unwrap_or(each);
+        self.average_block = Some((before * 3 + each.max(1)) / 4);
     }
 
     fn genesis_answered(&mut self, peer: PeerId, block: Option<&Block>) {
@@ -118,7 +139,6 @@ impl Core {
             return;
         }
         let each = size / blocks.len();
-        self.average_block = (self.average_block * 3 + each.max(1)) / 4;
         let unchecked = self.take_pieces(peer, blocks, each);
         self.check_fetched(peer, unchecked, each);
     }

@@ -63,7 +63,7 @@ impl Core {
                         && state.usable()
                 });
                 // Blocks come first: half of what the leader serves is kept for them, and most of its line.
-                let wanted = self.average_block >= WORTH_HEADERS
+                let wanted = self.average_block() >= WORTH_HEADERS
                     && known < window
                     && state.claim.is_some_and(|claim| claim.height > known);
                 helped && wanted && state.pace.is_rested(now)

@@ -115,6 +115,9 @@ pub(super) struct Request {
     pub(super) sent: Time,
     /// When the last part of the answer came, or the request went out.
     pub(super) progress: Time,
+    /// Since when its throughput is measured, and the bytes that came since.
+    pub(super) measured: Time,
+    pub(super) unmeasured: usize,
     /// It said that it is asked too much, and will answer no sooner.
     pub(super) throttled_until: Option<Time>,
     /// Its time is over and its range is asked of others; the answer is still awaited.

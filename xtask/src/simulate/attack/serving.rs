@@ -27,9 +27,24 @@ pub trait Behaviour: Send + Sync + 'static {
         Some(Vec::new())
     }
 
-    /// The blocks that it sends, for heights from one to another; `None` for no answer.
+    /// The blocks that it sends, for heights from one to another; `None` for no answer. Of a stream, the next part.
     fn blocks(&self, _stage: &Stage, _start: u64, _end: u64) -> Option<Vec<Value>> {
         Some(Vec::new())
+    }
+
+    /// What it says that it knows beyond the base protocol.
+    fn features(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The headers that it tells above a locator; `None` for no answer.
+    fn headers(&self, _stage: &Stage, _locator: &[Value]) -> Option<Vec<Value>> {
+        None
+    }
+
+    /// How long it waits before each part of a stream.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Messages that it sends every second without being asked.
@@ -77,7 +92,8 @@ async fn converse(
     mut line: Line,
     dialled: bool,
 ) -> io::Result<()> {
-    let hello = stage.hello(me, behaviour.tip(stage), behaviour.listens());
+    let mut hello = stage.hello(me, behaviour.tip(stage), behaviour.listens());
+    hello["features"] = json!(behaviour.features());
     if !dialled && line.read().await?.is_none_or(|(kind, _)| kind != "hello") {
         return Ok(());
     }
@@ -87,6 +103,7 @@ async fn converse(
     }
     stage.count("connections");
     let mut next = tokio::time::interval(Duration::from_secs(1));
+    let mut stream: Option<Stream> = None;
     loop {
         let message = tokio::select! {
             biased;
@@ -97,22 +114,77 @@ async fn converse(
                 }
                 continue;
             }
+            () = stage.wait(behaviour.pause()), if stream.is_some() => {
+                stream = match stream {
+                    Some(stream) => stream.go_on(stage, behaviour, &mut line).await?,
+                    None => None,
+                };
+                continue;
+            }
         };
         let Some((kind, data)) = message else { return Ok(()) };
-        let number = |field: &str| data[field].as_u64().unwrap_or(0);
-        let answer = match kind.as_str() {
-            "ping" => Some(("pong", data)),
-            "get_peers" => {
-                behaviour.peers(stage, number("count")).map(|peers| ("peers", json!({ "peers": peers })))
+        if kind == "get_blocks" && data["stream"] == true {
+            stream = Some(Stream::of(&data));
+        } else if kind == "cancel" {
+            if let Some(Stream { id, .. }) = stream.take() {
+                line.send("blocks", json!({ "blocks": [], "request_id": id, "done": true })).await?;
             }
-            "get_blocks" => {
-                let blocks = behaviour.blocks(stage, number("start_height"), number("end_height"));
-                blocks.map(|blocks| ("blocks", json!({ "blocks": blocks })))
-            }
-            _ => None,
-        };
-        if let Some((kind, data)) = answer {
+        } else if let Some((kind, data)) = answer(stage, behaviour, &kind, data) {
             line.send(kind, data).await?;
         }
+    }
+}
+
+/// The answer to a message that has one.
+fn answer(
+    stage: &Stage,
+    behaviour: &impl Behaviour,
+    kind: &str,
+    data: Value,
+) -> Option<(&'static str, Value)> {
+    let number = |field: &str| data[field].as_u64().unwrap_or(0);
+    match kind {
+        "ping" => Some(("pong", data)),
+        "get_peers" => {
+            behaviour.peers(stage, number("count")).map(|peers| ("peers", json!({ "peers": peers })))
+        }
+        "get_blocks" => {
+            let blocks = behaviour.blocks(stage, number("start_height"), number("end_height"));
+            blocks.map(|blocks| ("blocks", json!({ "blocks": blocks })))
+        }
+        "get_headers" => {
+            let headers = behaviour.headers(stage, data["locator"].as_array()?);
+            headers.map(|headers| ("headers", json!({ "headers": headers })))
+        }
+        _ => None,
+    }
+}
+
+/// A stream that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    id: u64,
+    next: u64,
+    end: u64,
+}
+
+impl Stream {
+    fn of(data: &Value) -> Self {
+        let number = |field: &str| data[field].as_u64().unwrap_or(0);
+        Self { id: number("request_id"), next: number("start_height"), end: number("end_height") }
+    }
+
+    /// Sends the next part; returns what is left. Nothing more comes of a stream of which nothing is sent.
+    async fn go_on(
+        self,
+        stage: &Stage,
+        behaviour: &impl Behaviour,
+        line: &mut Line,
+    ) -> io::Result<Option<Self>> {
+        let Some(blocks) = behaviour.blocks(stage, self.next, self.end) else { return Ok(None) };
+        let next = self.next + blocks.len() as u64;
+        let done = blocks.is_empty() || next > self.end;
+        line.send("blocks", json!({ "blocks": blocks, "request_id": self.id, "done": done })).await?;
+        Ok((!done).then_some(Self { next, ..self }))
     }
 }

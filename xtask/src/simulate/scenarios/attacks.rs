@@ -6,6 +6,7 @@ pub(super) mod block_spam;
 pub(super) mod eclipse;
 pub(super) mod false_peers;
 pub(super) mod handshake_flood;
+pub(super) mod hostile_sync;
 pub(super) mod json_bomb;
 pub(super) mod slowloris;
 pub(super) mod sybil;

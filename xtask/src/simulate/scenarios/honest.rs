@@ -14,7 +14,7 @@ use crate::simulate::{
     plan::Plan,
     scenario::Scenario,
     schedule::Step,
-    world::{BLOCK_TIME, World},
+    world::{BLOCK_TIME, ChainPlan, World},
 };
 
 /// The proposers begin; all others but one join at random moments of the first minute; at half-time one of them sends a
@@ -114,7 +114,7 @@ pub(super) const LONG_SYNC: Scenario = Scenario {
     defences: &[],
     plan: |setup, _| {
         let mut plan = Plan::new(setup);
-        plan.chain = (LONG, 1);
+        plan.chain = ChainPlan { blocks: LONG, transactions: 1, branch: None };
         for host in &mut plan.hosts {
             host.has_chain = true;
             host.link = Link { up: Bandwidth::mbit(20), down: Bandwidth::mbit(20), ..host.link };

@@ -175,6 +175,8 @@ impl World {
             genesis: self.genesis.clone(),
             tip: self.tip,
             tip_block: self.tip_block.clone(),
+            chain: Arc::clone(&self.chain.store),
+            branch: Arc::clone(&self.chain.branch),
             honest: self.plan.honest().map(|host| self.addr(host)).collect(),
             accomplices: attackers.map(|host| self.addr(host)).collect(),
             tls: self.setup.tls,

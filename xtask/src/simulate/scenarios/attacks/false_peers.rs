@@ -9,7 +9,7 @@ use crate::simulate::{
     outcome::Expectation,
     plan::{Plan, Setup},
     scenario::Scenario,
-    world::World,
+    world::{ChainPlan, World},
 };
 
 /// Blocks that there are at the start.
@@ -24,7 +24,7 @@ const IN_TIME: u64 = 120;
 /// Six false peers; a newcomer that knows them as seeds, besides an honest node.
 fn plan(setup: &Setup, attack: Attack) -> Plan {
     let mut plan = Plan::new(setup);
-    plan.chain = (CHAIN, 0);
+    plan.chain = ChainPlan { blocks: CHAIN, transactions: 0, branch: None };
     plan.hosts.iter_mut().for_each(|host| host.has_chain = true);
     let last = setup.nodes - 1;
     plan.join(0..last, seconds(0), seconds(0));
