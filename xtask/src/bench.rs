@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: what the network costs, beside what it would cost at least.
+//!
+//! Every figure stands beside a limit that was measured in the same run, for times alone differ from machine to machine and
+//! from hour to hour. Where a limit is a matter of code alone, instructions are counted instead. docs/performance.md says
+//! what is measured, and how.
+
+mod fixed;
+mod instructions;
+mod measured;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::ci;
+
+/// Options of `bench`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    gate: instructions::Args,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// One fixed piece of work, to be counted by callgrind.
+    #[command(hide = true)]
+    Measured(measured::Args),
+}
+
+/// Runs a benchmark, in an optimised build: of another one, the figures would mean nothing.
+///
+/// # Errors
+/// What could not be measured, or does not hold.
+pub fn run(root: &Path, args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimised(root);
+    }
+    match &args.command {
+        Some(Command::Measured(args)) => measured::run(args),
+        None if args.gate.asked() => instructions::run(root, &args.gate),
+        None => bail!("nothing to measure: see --help"),
+    }
+}
+
+/// Builds this program for release and starts it with the same arguments.
+fn run_optimised(root: &Path) -> Result<()> {
+    eprintln!("this build is not optimised: going on in a release build");
+    let mut command = ci::command(root, ci::cargo());
+    command.args(["run", "--quiet", "--release", "--package", "xtask", "--"]);
+    command.args(std::env::args_os().skip(1));
+    ci::succeed(command)
+}
