@@ -4,9 +4,16 @@
 //! from hour to hour. Where a limit is a matter of code alone, instructions are counted instead. docs/performance.md says
 //! what is measured, and how.
 
+mod chain;
+mod figures;
 mod fixed;
 mod instructions;
+mod limit;
 mod measured;
+mod memory;
+mod node;
+mod store;
+mod sync;
 
 use std::path::Path;
 
@@ -26,6 +33,18 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// How fast a fresh node syncs a chain from one peer and from four, beside one stream into a flat file.
+    Sync(sync::Args),
+    /// Whether a node that syncs a million blocks needs more memory than for ten thousand.
+    Memory(memory::Args),
+    /// How fast the chain store appends, imports and exports, beside a flat file that is synced as often.
+    Store(store::Args),
+    /// Nodes that serve a chain.
+    #[command(hide = true)]
+    Serve(node::ServeArgs),
+    /// A node that syncs a chain.
+    #[command(hide = true)]
+    Join(node::JoinArgs),
     /// One fixed piece of work, to be counted by callgrind.
     #[command(hide = true)]
     Measured(measured::Args),
@@ -40,6 +59,11 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         return run_optimised(root);
     }
     match &args.command {
+        Some(Command::Sync(args)) => sync::run(root, args),
+        Some(Command::Memory(args)) => memory::run(root, args),
+        Some(Command::Store(args)) => store::run(root, args),
+        Some(Command::Serve(args)) => node::serve(args),
+        Some(Command::Join(args)) => node::join(args),
         Some(Command::Measured(args)) => measured::run(args),
         None if args.gate.asked() => instructions::run(root, &args.gate),
         None => bail!("nothing to measure: see --help"),

@@ -17,11 +17,11 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
-use super::{fixed, measured::Work};
-use crate::layers;
+use super::{figures, fixed, measured::Work};
 
 /// Options of the gate.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Counts the instructions of fixed pieces of work with callgrind and compares them with xtask/bench/instructions.json.
     #[arg(long)]
@@ -100,7 +100,7 @@ fn rustc() -> Result<String> {
 
 /// The instructions of every piece of work, two at a time.
 fn count(root: &Path) -> Result<BTreeMap<String, u64>> {
-    let dir = layers::metadata(root)?.target_directory.join("bench").join("instructions");
+    let dir = figures::directory(root)?.join("instructions");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let chain = dir.join("chain.jsonl");
     fixed::write(&chain)?;

@@ -29,6 +29,7 @@ pub(super) enum Work {
 
 /// What the hidden command is told.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     work: Work,
     /// The fixed chain.
