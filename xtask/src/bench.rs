@@ -12,6 +12,7 @@ mod limit;
 mod measured;
 mod memory;
 mod node;
+mod stages;
 mod store;
 mod sync;
 
@@ -39,6 +40,8 @@ enum Command {
     Memory(memory::Args),
     /// How fast the chain store appends, imports and exports, beside a flat file that is synced as often.
     Store(store::Args),
+    /// What each step of a block's way costs on one core.
+    Stages(stages::Args),
     /// Nodes that serve a chain.
     #[command(hide = true)]
     Serve(node::ServeArgs),
@@ -62,6 +65,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         Some(Command::Sync(args)) => sync::run(root, args),
         Some(Command::Memory(args)) => memory::run(root, args),
         Some(Command::Store(args)) => store::run(root, args),
+        Some(Command::Stages(args)) => stages::run(root, args),
         Some(Command::Serve(args)) => node::serve(args),
         Some(Command::Join(args)) => node::join(args),
         Some(Command::Measured(args)) => measured::run(args),

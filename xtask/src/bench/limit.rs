@@ -162,7 +162,7 @@ struct Header<'a> {
 }
 
 /// The hash of a block, if it follows `parent`.
-fn link(body: &[u8], parent: BlockHash, height: Height) -> Result<BlockHash> {
+pub(super) fn link(body: &[u8], parent: BlockHash, height: Height) -> Result<BlockHash> {
     let header: Header<'_> = serde_json::from_slice(body)?;
     let content = HeaderContent {
         height: Height::new(header.height),
