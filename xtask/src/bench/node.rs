@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     chain,
-    figures::{peak_memory, rate},
+    figures::{peak_memory, processor_time, rate},
 };
 
 /// Options that a measured node has.
@@ -68,6 +68,8 @@ pub(super) struct JoinArgs {
 pub(super) struct Synced {
     pub(super) blocks: u64,
     pub(super) seconds: f64,
+    /// Of all cores together; 0 where the system does not tell.
+    pub(super) processor_seconds: f64,
     /// Bytes that were resident at most; 0 where the system does not tell.
     pub(super) peak_memory: u64,
 }
@@ -153,7 +155,12 @@ pub(super) fn join(args: &JoinArgs) -> Result<()> {
         node.stop().await;
         seconds
     })?;
-    let synced = Synced { blocks: args.height, seconds, peak_memory: peak_memory().unwrap_or(0) };
+    let synced = Synced {
+        blocks: args.height,
+        seconds,
+        processor_seconds: processor_time().unwrap_or(0.0),
+        peak_memory: peak_memory().unwrap_or(0),
+    };
     println!("{}", serde_json::to_string(&synced)?);
     Ok(())
 }

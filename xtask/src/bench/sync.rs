@@ -44,6 +44,8 @@ struct Line {
     signatures: bool,
     blocks_per_second: f64,
     megabytes_per_second: f64,
+    /// How many cores the syncing node kept busy.
+    cores_busy: f64,
     peak_memory: u64,
     /// What one stream into a flat file does.
     flat_blocks_per_second: f64,
@@ -125,6 +127,9 @@ fn lines(args: &Args, wire: &Wire, runs: &[Run]) -> Vec<Line> {
                 signatures,
                 blocks_per_second: rate,
                 megabytes_per_second: rate * block,
+                cores_busy: median(
+                    runs.iter().map(|run| synced(run).processor_seconds / synced(run).seconds),
+                ),
                 peak_memory: runs.iter().map(|run| synced(run).peak_memory).max().unwrap_or(0),
                 flat_blocks_per_second: median(runs.iter().map(|run| run.flat)),
                 cores_blocks_per_second: median(runs.iter().map(cores)),
@@ -136,15 +141,26 @@ fn lines(args: &Args, wire: &Wire, runs: &[Run]) -> Vec<Line> {
 }
 
 fn print(lines: &[Line]) {
-    let header =
-        ["signatures", "limit by", "peers", "blocks/s", "MB/s", "peak memory", "limit/s", "ratio", "wanted"];
-    let mut table = table(&header, 2);
+    let header = [
+        "transaction signatures",
+        "peers",
+        "blocks/s",
+        "MB/s",
+        "cores busy",
+        "peak memory",
+        "flat/s",
+        "cores/s",
+        "ratio",
+        "wanted",
+    ];
+    let mut table = table(&header, 1);
     for line in lines {
         table.add_row([
             if line.signatures { "checked" } else { "checkpoint at the tip" }.to_owned(),
             line.peers.to_string(),
             format!("{:.0}", line.blocks_per_second),
             format!("{:.1}", line.megabytes_per_second),
+            format!("{:.1}", line.cores_busy),
             mib(line.peak_memory),
             format!("{:.0}", line.flat_blocks_per_second),
             format!("{:.0}", line.cores_blocks_per_second),
