@@ -44,6 +44,8 @@ enum Step {
     Siege,
     /// The TLS of a real node, scanned from outside.
     TlsScan,
+    /// How many instructions fixed pieces of work take, against committed figures, where valgrind is installed.
+    Instructions,
     /// Every fuzz target for some seconds.
     Fuzz,
     /// Which lines the tests of bt2c-proto and bt2c-security reach, where cargo-tarpaulin is installed.
@@ -96,6 +98,16 @@ impl Workshop {
             Step::Interop => self.interop(),
             Step::Siege => siege::run(&self.root, &siege::Args::default()),
             Step::TlsScan => self.tls_scan(),
+            Step::Instructions => self.cargo(&[
+                "run",
+                "--quiet",
+                "--release",
+                "--package",
+                "xtask",
+                "--",
+                "bench",
+                "--instructions",
+            ]),
             Step::Fuzz => self.cargo(&["xtask", "fuzz", "--seconds", "8"]),
             Step::Coverage => self.coverage(),
             Step::Deny => self.deny(),
@@ -185,7 +197,7 @@ fn sweep(page: &str) -> Option<&str> {
 }
 
 /// The cargo that runs us, so that all steps use one toolchain.
-fn cargo() -> OsString {
+pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

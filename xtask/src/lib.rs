@@ -1,7 +1,8 @@
-//! Checks of the BT2C workspace, as `cargo xtask COMMAND`.
+//! Checks and benchmarks of the BT2C workspace, as `cargo xtask COMMAND`.
 //!
 //! Each command is a module with a `run` function; [`Command`] is the list of them.
 
+pub mod bench;
 pub mod ci;
 pub mod coverage;
 pub mod fuzz;
@@ -27,6 +28,8 @@ pub struct Xtask {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Measures beside a limit of the same run, or counts instructions against committed figures.
+    Bench(bench::Args),
     /// Everything that must hold before a change lands, in order, stopping at the first failure.
     Ci(ci::Args),
     /// Prints which lines of bt2c-proto and bt2c-security their tests reach.
@@ -56,6 +59,7 @@ impl Xtask {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is a member of a workspace")?;
         match self.command {
+            Command::Bench(args) => bench::run(root, &args),
             Command::Ci(args) => ci::run(root, &args),
             Command::Coverage => coverage::run(root),
             Command::Fuzz(args) => fuzz::run(root, &args),

@@ -15,7 +15,8 @@ use bt2c_p2p::env::{Clock, Disk, RealClock, RealDisk};
 use bt2c_proto::Genesis;
 use bt2c_security::{Identity, fixtures};
 use bt2c_sync::{
-    BlockRef, ChainStore, DiskStore, Generate, ImportSummary, ValidatorSchedule, export_chain, import_chain,
+    BlockRef, ChainStore, Checkpoints, DiskStore, Generate, ImportSummary, ValidatorSchedule, export_chain,
+    import_chain,
 };
 
 use crate::{
@@ -28,7 +29,9 @@ use crate::{
 /// A stored chain, held for itself: no node can start on it meanwhile.
 pub(crate) struct Workbench {
     store: DiskStore,
+    /// Without the checkpoints, so that a check of the chain is a whole one.
     schedule: ValidatorSchedule,
+    checkpoints: Checkpoints,
     dir: PathBuf,
     _home: HomeLock,
 }
@@ -49,7 +52,8 @@ impl Workbench {
         genesis::remember(&*disk, home, &genesis)?;
         let dir = home.join(CHAIN_DIR);
         let store = DiskStore::open(disk, &dir, &genesis.block(), store_config(config))?;
-        Ok(Self { store, schedule: ValidatorSchedule::new(genesis)?, dir, _home: lock })
+        let checkpoints = config.checkpoints()?;
+        Ok(Self { store, schedule: ValidatorSchedule::new(genesis)?, checkpoints, dir, _home: lock })
     }
 
     pub(crate) fn store(&self) -> &dyn ChainStore {
@@ -76,10 +80,13 @@ impl Workbench {
         Ok(export_chain(&self.store, out, progress)?)
     }
 
-    /// Checks and stores blocks; tells how many lines are done.
+    /// Checks and stores blocks, with the configured checkpoints; tells how many lines are done.
     pub(crate) fn import(&self, input: &mut dyn BufRead, progress: impl FnMut(u64)) -> Result<ImportSummary> {
+        self.checkpoints.check_store(&self.store)?;
+        let schedule =
+            ValidatorSchedule::new(self.genesis().clone())?.with_checkpoints(self.checkpoints.clone());
         let now = RealClock::new().now();
-        Ok(import_chain(&self.store, &self.schedule, input, now, threads(), progress)?)
+        Ok(import_chain(&self.store, &schedule, input, now, threads(), progress)?)
     }
 
     /// Appends blocks in the next slots of the published keys; tells how many are stored.

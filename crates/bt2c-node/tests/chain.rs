@@ -104,3 +104,25 @@ fn a_killed_sync_goes_on_and_ends_the_same() {
     let verified = bt2c_in(&b, &["chain", "verify", "--json"]).json();
     assert_eq!((&verified["tip_hash"], &verified["height"]), (&made["tip_hash"], &made["height"]));
 }
+
+#[test]
+fn a_checkpoint_is_synced_to_and_a_wrong_one_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    bt2c_in(&a, &["chain", "generate", "--blocks", "300", "--txs", "1"]).ok();
+    let made = info(&a);
+    let (hash, source) = (made["tip_hash"].as_str().unwrap(), Running::start(&a, &[]));
+    let right = format!("300:{hash}");
+    let flags = ["--connect", &source.p2p_addr(), "--checkpoint", &right];
+    let node = Running::start(&b, &flags);
+    node.wait_until("/status", |status| status["tip_hash"] == made["tip_hash"]);
+    node.terminate();
+    assert_eq!(bt2c_in(&b, &["chain", "verify", "--json"]).json()["tip_hash"], made["tip_hash"]);
+    let wrong = format!("299:{hash}");
+    let run = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "off", "--checkpoint"];
+    let line = bt2c_in(&b, &[&run[..], &[&wrong]].concat()).failed();
+    assert!(line.contains(&wrong) && line.contains("contradicts the stored chain"), "{line}");
+    let line =
+        bt2c_in(&b, &[&run[..], &[&wrong, "--checkpoint", &format!("299:{}", "0".repeat(64))]].concat());
+    assert!(line.failed().contains("two hashes at height 299"));
+}

@@ -102,6 +102,9 @@ pub enum Invalid {
     /// Another parent than the chain it is sent in.
     #[error("previous hash is not the parent's")]
     Link,
+    /// Another block is known to be the one of its height.
+    #[error("a checkpoint has another block at this height")]
+    Checkpoint,
     /// In its parent's slot or before.
     #[error("slot is not later than the parent's")]
     Slot,

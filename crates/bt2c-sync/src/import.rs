@@ -99,8 +99,8 @@ fn first_repeat(
     let (fork, side) =
         branch_of(store, first.place.parent, usize::MAX)?.expect("no branch is longer than that");
     let side: BTreeSet<_> = side.iter().map(|block| block.hash).collect();
-    let in_branch = |key: &TxKey| -> Result<bool, StoreError> {
-        for holder in store.blocks_with(key)? {
+    let in_branch = |holders: Vec<BlockRef>| -> Result<bool, StoreError> {
+        for holder in holders {
             if side.contains(&holder.hash) {
                 return Ok(true);
             }
@@ -111,10 +111,13 @@ fn first_repeat(
         }
         Ok(false)
     };
+    let keys: Vec<TxKey> = batch.iter().flat_map(|block| &block.transactions).copied().collect();
+    let mut holders = store.blocks_with_each(&keys)?.into_iter();
     let mut seen = BTreeSet::new();
     for (place, block) in batch.iter().enumerate() {
         for (index, key) in block.transactions.iter().enumerate() {
-            if !seen.insert(*key) || in_branch(key)? {
+            let holders = holders.next().unwrap_or_default();
+            if !seen.insert(*key) || in_branch(holders)? {
                 return Ok(Some((place, index)));
             }
         }

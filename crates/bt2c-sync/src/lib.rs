@@ -2,7 +2,7 @@
 //!
 //! A [`BlockchainSynchronizer`] fetches what peers have and this node has not, checks and stores it, serves it to others,
 //! and passes on what is new. Around it are
-//! - the rules: [`Consensus`], and the default rule [`ValidatorSchedule`];
+//! - the rules: [`Consensus`], the default rule [`ValidatorSchedule`], and [`Checkpoints`];
 //! - the chain: [`ChainStore`], kept on disk by [`DiskStore`] or in memory by [`MemoryStore`], and [`import`], the one way
 //!   into it;
 //! - the transactions that wait for a block: [`TransactionPool`];
@@ -68,6 +68,7 @@
 mod actor;
 mod chain;
 mod check;
+mod checkpoint;
 mod config;
 mod consensus;
 mod core;
@@ -94,6 +95,7 @@ pub use self::core::{
 };
 pub use chain::{BlockRef, CheckedBlock, TxKey};
 pub use check::{ChainCheck, ChainFault, Consistency};
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFormError, Checkpoints};
 pub use config::{SyncConfig, SyncConfigError};
 pub use consensus::{Consensus, Invalid, InvalidBlock, InvalidTransaction, Unknown, Verdict, check_block};
 pub use event::{Event, SyncProgress};

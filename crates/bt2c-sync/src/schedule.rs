@@ -10,6 +10,7 @@ use bt2c_security::{KeyError, RsaPublicKey};
 
 use crate::{
     chain::BlockRef,
+    checkpoint::Checkpoints,
     consensus::{Consensus, Invalid, InvalidTransaction, Unknown, Verdict},
 };
 
@@ -24,6 +25,7 @@ pub struct ValidatorSchedule {
     genesis: Genesis,
     block: Block,
     proposers: Vec<Proposer>,
+    checkpoints: Checkpoints,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,18 @@ impl ValidatorSchedule {
                 cumulated.checked_add(validator.weight.get()).expect("a genesis' weights add up in 64 bits");
             proposers.push(Proposer { address, key, cumulated });
         }
-        Ok(Self { block: genesis.block(), genesis, proposers })
+        Ok(Self { block: genesis.block(), genesis, proposers, checkpoints: Checkpoints::default() })
+    }
+
+    /// The same schedule with blocks that are known to be of the right chain.
+    #[must_use]
+    pub fn with_checkpoints(self, checkpoints: Checkpoints) -> Self {
+        Self { checkpoints, ..self }
+    }
+
+    /// The blocks that are known to be of the right chain.
+    pub const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// The network's parameters.
@@ -96,6 +109,25 @@ impl ValidatorSchedule {
         &self.proposers[self.proposers.partition_point(|proposer| proposer.cumulated <= share)]
     }
 
+    /// Date and hash of a transaction.
+    fn check_content(
+        &self,
+        transaction: &Transaction,
+        block_timestamp: Option<u64>,
+    ) -> Result<(), InvalidTransaction> {
+        if let Some(block_timestamp) = block_timestamp {
+            match block_timestamp.checked_sub(transaction.timestamp) {
+                None => return Err(InvalidTransaction::Late),
+                Some(age) if age > TRANSACTION_LIFETIME.as_secs() => return Err(InvalidTransaction::Stale),
+                Some(_) => {}
+            }
+        }
+        if !transaction.hash_is_right(&self.genesis_hash()) {
+            return Err(InvalidTransaction::Hash);
+        }
+        Ok(())
+    }
+
     const fn genesis_hash(&self) -> BlockHash {
         self.block.hash()
     }
@@ -108,6 +140,21 @@ impl ValidatorSchedule {
     fn tolerance(&self) -> Duration {
         (self.genesis.block_time() / 10).max(Duration::from_secs(2))
     }
+}
+
+/// Whether the sender is the key's address, whatever the key is.
+fn check_sender(transaction: &Transaction) -> Result<(), InvalidTransaction> {
+    let address = Address::from_spki_der(transaction.public_key.as_bytes());
+    if address == transaction.sender { Ok(()) } else { Err(InvalidTransaction::Sender) }
+}
+
+/// Whether the key keeps the key rule, is the sender's, and has signed.
+fn check_signature(transaction: &Transaction) -> Result<(), InvalidTransaction> {
+    let key = RsaPublicKey::from_spki_der(transaction.public_key.as_bytes())
+        .map_err(|_| InvalidTransaction::Key)?;
+    check_sender(transaction)?;
+    key.verify(transaction.hash.as_bytes(), transaction.signature.as_bytes())
+        .map_err(|_| InvalidTransaction::Signature)
 }
 
 /// A 256-bit big-endian integer modulo `divisor`, byte by byte: the remainder is below 2^64, so a step fits 128 bits.
@@ -128,6 +175,9 @@ impl Consensus for ValidatorSchedule {
     }
 
     fn check_seal(&self, header: &BlockHeader) -> Result<(), Invalid> {
+        if self.checkpoints.contradict(header.height, header.hash()) {
+            return Err(Invalid::Checkpoint);
+        }
         let slot = self.slot_at(header.timestamp).ok_or(Invalid::Proposer)?;
         let proposer = self.proposer_of(slot);
         if header.validator != Some(proposer.address) {
@@ -144,9 +194,10 @@ impl Consensus for ValidatorSchedule {
         if !block.root_is_right() {
             return Err(Invalid::Root);
         }
-        let timestamp = Some(block.header.timestamp);
+        let check_key = if self.checkpoints.cover(block.height()) { check_sender } else { check_signature };
         for (index, transaction) in block.transactions.iter().enumerate() {
-            self.check_transaction(transaction, timestamp)
+            self.check_content(transaction, Some(block.header.timestamp))
+                .and_then(|()| check_key(transaction))
                 .map_err(|reason| Invalid::Transaction { index, reason })?;
         }
         Ok(())
@@ -157,23 +208,8 @@ impl Consensus for ValidatorSchedule {
         transaction: &Transaction,
         block_timestamp: Option<u64>,
     ) -> Result<(), InvalidTransaction> {
-        if let Some(block_timestamp) = block_timestamp {
-            match block_timestamp.checked_sub(transaction.timestamp) {
-                None => return Err(InvalidTransaction::Late),
-                Some(age) if age > TRANSACTION_LIFETIME.as_secs() => return Err(InvalidTransaction::Stale),
-                Some(_) => {}
-            }
-        }
-        if !transaction.hash_is_right(&self.genesis_hash()) {
-            return Err(InvalidTransaction::Hash);
-        }
-        let key = RsaPublicKey::from_spki_der(transaction.public_key.as_bytes())
-            .map_err(|_| InvalidTransaction::Key)?;
-        if key.address() != transaction.sender {
-            return Err(InvalidTransaction::Sender);
-        }
-        key.verify(transaction.hash.as_bytes(), transaction.signature.as_bytes())
-            .map_err(|_| InvalidTransaction::Signature)
+        self.check_content(transaction, block_timestamp)?;
+        check_signature(transaction)
     }
 
     fn check_header(&self, block: &BlockRef, parent: &BlockRef, now: Time) -> Verdict {

@@ -53,6 +53,14 @@ pub trait ChainStore: Send + Sync + Debug {
     /// If the store fails.
     fn blocks_with(&self, transaction: &TxKey) -> Result<Vec<BlockRef>, StoreError>;
 
+    /// The same for many transactions, in their order: one look at the store instead of many.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn blocks_with_each(&self, transactions: &[TxKey]) -> Result<Vec<Vec<BlockRef>>, StoreError> {
+        transactions.iter().map(|transaction| self.blocks_with(transaction)).collect()
+    }
+
     /// Adds blocks, each of whose parents is in the store or earlier in the batch, and makes `tip`, one of the store's or
     /// the batch's, the end of the main chain. Once it returns, all of it survives a crash; if it fails, or is cut off,
     /// nothing of it happened.

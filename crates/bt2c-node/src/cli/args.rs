@@ -7,6 +7,7 @@ mod running;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bt2c_proto::{Network, NodeId, PeerAddr};
+use bt2c_sync::Checkpoint;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ApiAddr, KeySource, LogFormat, parse_addr, parse_duration};
@@ -170,6 +171,9 @@ pub(crate) struct RunArgs {
     /// Where to begin when no peer is known, host:port or peerid@host:port; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub(crate) seed: Vec<PeerAddr>,
+    /// Block known to be of the right chain, below which transaction signatures are not checked; may be repeated
+    #[arg(long, value_name = "HEIGHT:HASH")]
+    pub(crate) checkpoint: Vec<Checkpoint>,
     /// Connections in all
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<u32>,

@@ -65,6 +65,7 @@ fn lay_flags(args: &RunArgs, layers: &mut Layers) {
     set(layers, "external_addr", args.external_addr.as_ref());
     set_list(layers, "connect", &args.connect);
     set_list(layers, "seeds", &args.seed);
+    set_list(layers, "checkpoints", &args.checkpoint);
     set(layers, "max_connections", args.max_connections.as_ref());
     set(layers, "api", args.api.as_ref());
     set(layers, "key", args.key.as_ref());

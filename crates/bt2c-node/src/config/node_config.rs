@@ -5,7 +5,9 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 use bt2c_discovery::DiscoveryConfigError;
 use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
 use bt2c_proto::{BlockHash, Network, NodeId};
-use bt2c_sync::{BlockchainSynchronizer, SyncConfig, SyncConfigError};
+use bt2c_sync::{
+    BlockchainSynchronizer, Checkpoint, CheckpointError, Checkpoints, SyncConfig, SyncConfigError,
+};
 
 use super::{key_source::KeySource, value::TextSetting};
 
@@ -35,6 +37,8 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// Peers: connections, limits, bans, discovery. `network`, `genesis_hash` and `data_dir` in it are set at start.
     pub p2p: P2PConfig,
+    /// Blocks known to be of the right chain, at most one of each height. Default none.
+    pub checkpoints: Vec<Checkpoint>,
     /// The chain: fetching, reorganisations, the transaction pool.
     pub sync: SyncConfig,
 }
@@ -57,6 +61,7 @@ impl NodeConfig {
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             p2p,
+            checkpoints: Vec::new(),
             sync: SyncConfig::default(),
         }
     }
@@ -64,6 +69,14 @@ impl NodeConfig {
     /// The preset of simulations: the defaults, but nothing touches the machine: no control API, no data directory.
     pub fn simulation(network: Network) -> Self {
         Self { api: ApiAddr(None), ..Self::for_network(network) }
+    }
+
+    /// The checkpoints as the rules of the chain take them.
+    ///
+    /// # Errors
+    /// If there are two of one height.
+    pub fn checkpoints(&self) -> Result<Checkpoints, CheckpointError> {
+        Checkpoints::new(self.checkpoints.iter().copied())
     }
 
     /// Checks the fields against each other.
@@ -74,6 +87,7 @@ impl NodeConfig {
         self.p2p.validate()?;
         self.p2p.discovery.validate()?;
         self.sync.validate()?;
+        self.checkpoints()?;
         if self.api_connections == 0 {
             return Err(Contradiction::ApiConnections);
         }
@@ -108,6 +122,9 @@ pub enum Contradiction {
     /// Among the settings of the chain.
     #[error(transparent)]
     Sync(#[from] SyncConfigError),
+    /// Among the checkpoints.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointError),
     /// The API could not be asked at all.
     #[error("api_connections is 0; to have no control API write api = \"off\"")]
     ApiConnections,

@@ -200,6 +200,7 @@ impl TextSetting for SocketAddr {
 impl TextSetting for bt2c_proto::Network {}
 impl TextSetting for bt2c_proto::NodeId {}
 impl TextSetting for bt2c_proto::PeerAddr {}
+impl TextSetting for bt2c_sync::Checkpoint {}
 
 impl<T: TextSetting> Setting for T {
     const KIND: Kind = Kind::Text;

@@ -90,7 +90,8 @@ impl P2PNodeBuilder {
             Some(dir) => Some(HomeLock::wait(&env, dir).await?),
             None => None,
         };
-        let schedule = Arc::new(ValidatorSchedule::new(genesis.clone())?);
+        let checkpoints = self.config.checkpoints()?;
+        let schedule = Arc::new(ValidatorSchedule::new(genesis.clone())?.with_checkpoints(checkpoints));
         let opening = Opening {
             env: env.clone(),
             config: self.config.clone(),

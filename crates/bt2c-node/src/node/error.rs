@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use bt2c_security::{IdentityFileError, IssueError, KeyError};
-use bt2c_sync::{ScheduleError, StoreError};
+use bt2c_sync::{CheckpointError, ScheduleError, StoreError};
 
 use crate::{
     config::{Contradiction, KeySourceError},
@@ -51,6 +51,9 @@ pub enum StartError {
     /// The chain cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The stored chain is not the one of the checkpoints.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The synchroniser cannot start on it.
     #[error(transparent)]
     Sync(#[from] bt2c_sync::StartError),

@@ -38,6 +38,7 @@ impl Opening {
         let credentials = self.credentials()?;
         let producer = self.producer(&credentials)?;
         let store = self.store()?;
+        self.config.checkpoints()?.check_store(&*store)?;
         Ok(Opened { credentials, identity_on_disk, producer, store })
     }
 

@@ -1,5 +1,7 @@
 //! The seams of a node on a machine: sockets, the system clock, files, threads.
 
+mod compute;
+
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -10,16 +12,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use bt2c_proto::{Time, canonical};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{BoxFuture, Clock, Compute, Connection, Disk, DiskFile, Listener, Net};
+pub use self::compute::RealCompute;
+use super::{BoxFuture, Clock, Connection, Disk, DiskFile, Listener, Net};
 
 /// TCP and the system's resolver.
 #[derive(Debug, Clone, Copy)]
@@ -126,32 +126,6 @@ impl Clock for RealClock {
 
     fn sleep_until(&self, at: Time) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(at.since(self.now())))
-    }
-}
-
-/// As many jobs at once as there are cores, on the runtime's blocking threads.
-#[derive(Debug, Clone)]
-pub struct RealCompute {
-    slots: Arc<Semaphore>,
-}
-
-impl RealCompute {
-    /// A pool for this machine's cores.
-    #[expect(clippy::new_without_default, reason = "asks the machine: no value to default to")]
-    pub fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { slots: Arc::new(Semaphore::new(cores)) }
-    }
-}
-
-impl Compute for RealCompute {
-    #[expect(clippy::disallowed_methods, reason = "this is the compute seam")]
-    fn run(&self, _cost: Duration, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let slots = Arc::clone(&self.slots);
-        Box::pin(async move {
-            let _slot = slots.acquire_owned().await.expect("the semaphore is never closed");
-            tokio::task::spawn_blocking(job).await.expect("jobs do not panic");
-        })
     }
 }
 

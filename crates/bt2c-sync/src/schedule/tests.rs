@@ -169,3 +169,48 @@ fn longer_wins_and_of_equal_ones_the_lower_hash() {
     assert!(schedule.better(tip(2, 1), tip(2, 2)));
     assert!(!schedule.better(tip(2, 2), tip(2, 2)));
 }
+
+/// A block whose one transaction is signed by somebody else.
+fn false_block(schedule: &ValidatorSchedule) -> Block {
+    let slot = 3;
+    let mut transaction = transaction(schedule, schedule.slot_start(slot));
+    let signature = fixtures::identity(5).sign(transaction.hash.as_bytes());
+    transaction.signature = Blob::try_from(signature.as_slice()).unwrap();
+    block(schedule, slot, vec![transaction])
+}
+
+fn with_checkpoint(height: u64, hash: BlockHash) -> ValidatorSchedule {
+    let checkpoint = crate::Checkpoint { height: Height::new(height), hash };
+    schedule().with_checkpoints(Checkpoints::new([checkpoint]).unwrap())
+}
+
+#[test]
+fn up_to_a_checkpoint_transaction_signatures_alone_are_not_checked() {
+    let block = false_block(&schedule());
+    let false_signature = Invalid::Transaction { index: 0, reason: InvalidTransaction::Signature };
+    assert_eq!(body(&schedule(), &block), Err(false_signature));
+    for (height, checked) in [(0, Err(false_signature)), (1, Ok(())), (2, Ok(()))] {
+        let hash = if height == 1 { block.hash() } else { schedule().genesis().hash() };
+        assert_eq!(body(&with_checkpoint(height, hash), &block), checked, "{height}");
+    }
+    let schedule = with_checkpoint(9, block.hash());
+    let transaction = &block.transactions[0];
+    assert_eq!(schedule.check_transaction(transaction, None), Err(InvalidTransaction::Signature));
+    let mut unsealed = block.clone();
+    let other = fixtures::identity(5).sign(block.hash().as_bytes());
+    unsealed.header = BlockHeader::new((*block.header).clone(), Blob::try_from(other.as_slice()).unwrap());
+    assert_eq!(body(&schedule, &unsealed), Err(Invalid::Signature));
+    let mut changed = block.clone();
+    changed.transactions[0].amount += 1;
+    changed.header = self::block(&schedule, 3, changed.transactions.clone()).header;
+    let wrong_hash = Invalid::Transaction { index: 0, reason: InvalidTransaction::Hash };
+    assert_eq!(body(&schedule, &changed), Err(wrong_hash));
+}
+
+#[test]
+fn another_block_at_the_height_of_a_checkpoint_is_invalid() {
+    let block = false_block(&schedule());
+    let schedule = with_checkpoint(1, BlockHash::from_bytes([7; 32]));
+    assert_eq!(body(&schedule, &block), Err(Invalid::Checkpoint));
+    assert_eq!(schedule.check_seal(&block.header), Err(Invalid::Checkpoint));
+}

@@ -139,12 +139,9 @@ impl DiskStore {
     fn write(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         let index = self.index.read();
-        let mut fresh = Vec::with_capacity(batch.len());
-        for block in batch {
-            if index.block(&block.place.hash)?.is_none() {
-                fresh.push(block);
-            }
-        }
+        let known = index.known(batch.iter().map(|block| &block.place.hash))?;
+        let fresh: Vec<_> =
+            batch.iter().zip(known).filter(|(_, known)| !known).map(|(block, _)| block).collect();
         let (locations, end) = self.segments.append(*writer, fresh.iter().map(|block| &block.bytes))?;
         let located: Vec<_> = fresh.into_iter().zip(locations).collect();
         let tip = index.append(&located, tip, end, self.config.max_reorg_depth)?;
@@ -183,7 +180,11 @@ impl ChainStore for DiskStore {
     }
 
     fn blocks_with(&self, transaction: &TxKey) -> Result<Vec<BlockRef>, StoreError> {
-        self.index.read().blocks_with(transaction)
+        Ok(self.index.read().blocks_with(std::slice::from_ref(transaction))?.pop().unwrap_or_default())
+    }
+
+    fn blocks_with_each(&self, transactions: &[TxKey]) -> Result<Vec<Vec<BlockRef>>, StoreError> {
+        self.index.read().blocks_with(transactions)
     }
 
     fn append(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {

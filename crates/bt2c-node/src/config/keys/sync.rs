@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use bt2c_sync::Checkpoint;
+
 use super::{Section, key};
 
 pub(crate) const CHAIN: Section = Section {
     title: "Chain",
     keys: &[
+        key!(checkpoints, checkpoints: Vec<Checkpoint>, "HEIGHT:HASH",
+            "Blocks that you know to be of the right chain. No other block of such a height is taken, and up to the highest \
+             one the signatures of transactions are not checked, which makes a first sync faster; everything else is. A wrong \
+             one keeps the node from the chain, and from starting on one that it contradicts."),
         key!(max_reorg_depth, sync.max_reorg_depth: u64, "blocks",
             "Branches that leave the main chain more than this below its tip are not followed. Lower settles blocks sooner \
              but cannot heal a long split; all nodes of a network should have the same."),

@@ -126,20 +126,34 @@ impl Index {
         Ok(entries)
     }
 
-    pub(super) fn blocks_with(&self, key: &TxKey) -> Result<Vec<BlockRef>, StoreError> {
+    /// Whether each of these blocks is there.
+    pub(super) fn known<'a>(
+        &self,
+        hashes: impl Iterator<Item = &'a BlockHash>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let table = transaction.open_table(BLOCKS).map_err(failed)?;
+        hashes.map(|hash| Ok(table.get(hash.as_bytes()).map_err(failed)?.is_some())).collect()
+    }
+
+    /// For each of these transactions, the blocks that hold it.
+    pub(super) fn blocks_with(&self, keys: &[TxKey]) -> Result<Vec<Vec<BlockRef>>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let transactions = transaction.open_table(TRANSACTIONS).map_err(failed)?;
         let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-        let (first, last) = (tx_key(key, &[0; 32]), tx_key(key, &[0xff; 32]));
-        let mut found = Vec::new();
-        for row in transactions.range::<&TxKeyBytes>(&first..=&last).map_err(failed)? {
-            let row = row.map_err(failed)?;
-            let hash = block_of(row.0.value());
-            if let Some(entry) = blocks.get(&hash).map_err(failed)? {
-                found.push(Entry::read(entry.value()).place);
+        let of_one = |key: &TxKey| {
+            let (first, last) = (tx_key(key, &[0; 32]), tx_key(key, &[0xff; 32]));
+            let mut found = Vec::new();
+            for row in transactions.range::<&TxKeyBytes>(&first..=&last).map_err(failed)? {
+                let row = row.map_err(failed)?;
+                let hash = block_of(row.0.value());
+                if let Some(entry) = blocks.get(&hash).map_err(failed)? {
+                    found.push(Entry::read(entry.value()).place);
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        };
+        keys.iter().map(of_one).collect()
     }
 
     /// Adds blocks that lie at these locations, moves the main chain to `tip`, forgets transactions that no block above
@@ -168,9 +182,14 @@ impl Index {
 fn insert(transaction: &WriteTransaction, batch: &[(&CheckedBlock, Location)]) -> Result<(), StoreError> {
     let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
     let mut transactions = transaction.open_table(TRANSACTIONS).map_err(failed)?;
+    let mut before = None;
     for (block, location) in batch {
         let place = block.place;
-        if place.height > Height::GENESIS && blocks.get(place.parent.as_bytes()).map_err(failed)?.is_none() {
+        let is_child = before.replace(place.hash) == Some(place.parent);
+        if !is_child
+            && place.height > Height::GENESIS
+            && blocks.get(place.parent.as_bytes()).map_err(failed)?.is_none()
+        {
             return Err(StoreError::Missing(place.parent));
         }
         let entry = Entry { place, location: *location };

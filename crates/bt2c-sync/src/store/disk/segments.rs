@@ -80,10 +80,11 @@ impl Segments {
     pub(super) fn append<'a>(
         &self,
         mut end: End,
-        payloads: impl Iterator<Item = &'a Bytes>,
+        payloads: impl Iterator<Item = &'a Bytes> + Clone,
     ) -> Result<(Vec<Location>, End), StoreError> {
         let mut locations = Vec::new();
-        let mut buffer = BytesMut::new();
+        let room = payloads.clone().map(|payload| RECORD_HEADER + payload.len()).sum();
+        let mut buffer = BytesMut::with_capacity(room);
         let mut start = end;
         for payload in payloads {
             let len = payload_len(payload);
