@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
 use bt2c_proto::{
-    BlockHash, FrameError, GetBlocks, GetPeers, Height, NodeId, PeerId, Peers, Ping, Throttled,
-    limits::HELLO_FRAME_LIMIT,
+    Block, BlockHash, BlockHeader, Blocks, Cancel, FrameError, GetBlocks, GetPeers, HeaderContent, Headers,
+    Height, NodeId, PeerId, Peers, Ping, Throttled, limits::HELLO_FRAME_LIMIT,
 };
 use bt2c_security::{SecurityConfig, SecurityManager};
 
@@ -11,6 +11,17 @@ use crate::config::Tip;
 
 const START: Time = Time::from_secs(1_712_352_000);
 const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };
+
+fn genesis() -> Block {
+    let content = HeaderContent {
+        height: Height::GENESIS,
+        timestamp: 1_712_352_000,
+        previous_hash: BlockHash::from_bytes([0; 32]),
+        merkle_root: bt2c_proto::merkle_root(&[]),
+        validator: None,
+    };
+    Block { header: BlockHeader::new(content, bt2c_proto::Blob::default()), transactions: Vec::new() }
+}
 
 fn config() -> P2PConfig {
     P2PConfig::for_network(bt2c_proto::Network::Devnet, BlockHash::from_bytes([1; 32]))
@@ -332,6 +343,51 @@ fn throttled_is_passed_on_only_to_who_asked() {
     assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (1, 2));
     pair.send(&throttled("get_blocks"));
     assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (1, 3), "once for a question");
+}
+
+#[test]
+fn a_stream_keeps_its_answers_open_until_it_is_done() {
+    let part = |done| {
+        Message::Blocks(Blocks {
+            blocks: if done { Vec::new() } else { vec![genesis()] },
+            request_id: Some(7),
+            done,
+        })
+    };
+    let mut pair = Pair::new(&config());
+    pair.send(&part(false));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (0, 1), "nobody asked");
+    pair.sides[1].handle_sent(MessageKind::GetBlocks);
+    for _ in 0..300 {
+        pair.send(&part(false));
+    }
+    pair.send(&part(true));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (301, 1));
+    pair.send(&part(true));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (301, 2), "it is over");
+    pair.send(&Message::Headers(Headers { headers: Vec::new() }));
+    pair.sides[1].handle_sent(MessageKind::GetHeaders);
+    pair.send(&Message::Headers(Headers { headers: Vec::new() }));
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (302, 3));
+}
+
+#[test]
+fn a_cancel_is_heard_once_for_each_stream() {
+    let mut pair = Pair::new(&config());
+    let cancel = Message::Cancel(Cancel { request_id: 7 });
+    pair.send(&cancel);
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (0, 1));
+    pair.send(&Message::GetBlocks(GetBlocks::stream(7, Height::GENESIS, Height::new(9))));
+    pair.send(&cancel);
+    pair.send(&cancel);
+    assert_eq!((pair.delivered(), pair.dropped(DropCause::Unasked)), (2, 2));
+    pair.send(&Message::GetBlocks(GetBlocks::range(Height::GENESIS, Height::new(9))));
+    pair.send(&cancel);
+    assert_eq!(
+        (pair.delivered(), pair.dropped(DropCause::Unasked)),
+        (3, 3),
+        "an answer in one message is not called off"
+    );
 }
 
 #[test]
