@@ -151,12 +151,13 @@ impl Core {
         let checking: usize = self.checking.values().map(|job| job.bytes).sum();
         let due: u64 = asked.iter().map(|(start, end)| (end.min(&last) + 1).saturating_sub(*start)).sum();
         let due = usize::try_from(due).unwrap_or(usize::MAX).saturating_mul(self.average_block());
-        let helpers = self.peers.values().filter(|state| self.helps(now, state, pursuit)).count();
+        let helpers = || self.peers.values().filter(|state| self.helps(now, state, pursuit));
         Wanted {
             head: pursuit.next_height(),
             last,
             held: pursuit.bytes().saturating_add(checking).saturating_add(due),
-            alone: helpers <= 1,
+            alone: helpers().count() <= 1,
+            least_demerits: helpers().map(|state| state.demerits).min().unwrap_or(0),
             gaps: pursuit.gaps(last, asked.into_iter()).into(),
         }
     }
@@ -166,6 +167,10 @@ impl Core {
         let last = claim.height.min(wanted.last);
         let (start, gap_end) = wanted.gaps.front().copied().filter(|(start, _)| *start <= last)?;
         let head = start == wanted.head;
+        // All that is fetched waits for the head: it is for peers that were not late, while there are such.
+        if head && state.demerits > wanted.least_demerits {
+            return None;
+        }
         let count = match state.streams {
             // The window slides along with what nobody else sends a part of; we read no faster than it does.
             true if head && wanted.alone && gap_end == wanted.last => u64::MAX,
@@ -206,7 +211,7 @@ impl Core {
         };
         let rest = |state: &PeerState| {
             let (next, end) = state.request.filter(|request| request.stream.is_some())?.outstanding()?;
-            let left = (end.min(last) + 1).checked_sub(next).filter(|left| *left > 1)?;
+            let left = (end.min(last) + 1).checked_sub(next).filter(|left| *left > 0)?;
             Some((next, left, time(state, left)))
         };
         let others = self.peers.iter().filter_map(|(other, state)| Some((*other, rest(state)?)));
@@ -217,10 +222,13 @@ impl Core {
         if slow - slow * quick / both <= WORTH_TAKING.as_millis() {
             return None;
         }
-        let kept = u64::try_from(u128::from(left) * quick / both).unwrap_or(left).clamp(1, left - 1);
+        let kept = u64::try_from(u128::from(left) * quick / both).unwrap_or(left).min(left - 1);
         let (start, end) = (next + kept, next + left - 1);
         let request = self.peers.get_mut(&busy)?.request.as_mut()?;
         request.end = start - 1;
+        if kept == 0 {
+            self.cancel(busy);
+        }
         Some((Purpose::Range, start, end))
     }
 
@@ -321,6 +329,8 @@ struct Wanted {
     held: usize,
     /// Whether one peer at most can send anything.
     alone: bool,
+    /// Of those who can.
+    least_demerits: u32,
     /// Runs of heights, ascending.
     gaps: VecDeque<(u64, u64)>,
 }
