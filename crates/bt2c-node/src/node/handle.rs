@@ -94,6 +94,8 @@ impl NodeHandle {
             syncing: chain.as_ref().is_some_and(|chain| chain.syncing),
             target_height: chain.as_ref().map_or(tip.height, |chain| chain.target),
             pending_transactions: chain.map_or(0, |chain| chain.pool_count),
+            first_block: self.sync().store().first_body(),
+            store_error: self.sync().store().failure().map(|error| error.as_ref().to_owned()),
             peers,
         }
     }
