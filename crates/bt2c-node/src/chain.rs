@@ -15,8 +15,8 @@ use bt2c_p2p::env::{Clock, Disk, RealClock, RealDisk};
 use bt2c_proto::Genesis;
 use bt2c_security::{Identity, fixtures};
 use bt2c_sync::{
-    BlockRef, ChainStore, Checkpoints, DiskStore, Generate, ImportSummary, ValidatorSchedule, export_chain,
-    import_chain,
+    BlockRef, ChainStore, Checkpoints, DiskStore, DiskStoreConfig, ExportSummary, Generate, ImportSummary,
+    Pruned, ValidatorSchedule, export_chain, import_chain,
 };
 
 use crate::{
@@ -45,14 +45,32 @@ impl Workbench {
         Self::open_or_create(home, config, genesis)
     }
 
+    /// Opens the chain of a data directory to look at it: nothing is mended, and old blocks are not pruned.
+    pub(crate) fn open_as_is(home: &Path, config: &NodeConfig, genesis: Genesis) -> Result<Self> {
+        if !home.join(CHAIN_DIR).is_dir() {
+            bail!("{} holds no chain: name the node's directory with --data-dir", home.display());
+        }
+        let mut store = store_config(config);
+        store.heal = false;
+        Self::with(home, store, config.checkpoints()?, genesis)
+    }
+
     /// Opens the chain of a data directory, or begins one.
     pub(crate) fn open_or_create(home: &Path, config: &NodeConfig, genesis: Genesis) -> Result<Self> {
+        Self::with(home, store_config(config), config.checkpoints()?, genesis)
+    }
+
+    fn with(
+        home: &Path,
+        config: DiskStoreConfig,
+        checkpoints: Checkpoints,
+        genesis: Genesis,
+    ) -> Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let lock = HomeLock::wait_blocking(&*disk, home)?;
         genesis::remember(&*disk, home, &genesis)?;
         let dir = home.join(CHAIN_DIR);
-        let store = DiskStore::open(disk, &dir, &genesis.block(), store_config(config))?;
-        let checkpoints = config.checkpoints()?;
+        let store = DiskStore::open(disk, &dir, &genesis.block(), config)?;
         Ok(Self { store, schedule: ValidatorSchedule::new(genesis)?, checkpoints, dir, _home: lock })
     }
 
@@ -75,13 +93,22 @@ impl Workbench {
         Ok(sum)
     }
 
-    /// Writes the main chain, genesis block first; tells how many blocks are written.
-    pub(crate) fn export(&self, out: &mut dyn Write, progress: impl FnMut(u64)) -> Result<u64> {
+    /// Removes the oldest blocks until the others take at most this many bytes, as far as a reorganisation allows.
+    pub(crate) fn prune(&self, keep: u64) -> Result<Pruned> {
+        Ok(self.store.prune(keep)?)
+    }
+
+    /// Writes the main chain from the first block that is kept on; tells how many blocks are written.
+    pub(crate) fn export(&self, out: &mut dyn Write, progress: impl FnMut(u64)) -> Result<ExportSummary> {
         Ok(export_chain(&self.store, out, progress)?)
     }
 
     /// Checks and stores blocks, with the configured checkpoints; tells how many lines are done.
-    pub(crate) fn import(&self, input: &mut dyn BufRead, progress: impl FnMut(u64)) -> Result<ImportSummary> {
+    pub(crate) fn import(
+        &self,
+        input: &mut (dyn BufRead + Send),
+        progress: impl FnMut(u64),
+    ) -> Result<ImportSummary> {
         self.checkpoints.check_store(&self.store)?;
         let schedule =
             ValidatorSchedule::new(self.genesis().clone())?.with_checkpoints(self.checkpoints.clone());

@@ -16,6 +16,7 @@ mod identity;
 mod logging;
 mod outfile;
 pub(crate) mod output;
+mod progress;
 mod query;
 mod run;
 mod settings;

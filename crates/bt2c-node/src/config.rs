@@ -11,6 +11,7 @@ mod layers;
 mod nearest;
 mod node_config;
 mod print;
+mod size;
 mod value;
 
 pub(crate) use duration::MAX_DURATION;
@@ -19,5 +20,6 @@ pub use key_source::{KeyNumberError, KeySource, KeySourceError};
 pub use layers::{ConfigError, Layers, Origin};
 pub use node_config::{ApiAddr, ApiAddrError, Contradiction, LogFormat, LogFormatError, NodeConfig};
 pub use print::default_file;
+pub use size::{SizeError, parse_size};
 pub use value::ValueError;
 pub(crate) use value::{Raw, Setting, parse_addr};

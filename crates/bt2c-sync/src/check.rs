@@ -9,7 +9,8 @@ use crate::{
     store::{ChainStore, StoreError},
 };
 
-/// A pass over the stored main chain that checks bytes, hashes, links, heights and Merkle roots, in steps.
+/// A pass over the stored main chain that checks bytes, hashes, links, heights and Merkle roots, in steps. Where old bodies
+/// are pruned it begins with the first that is kept.
 #[derive(Debug)]
 pub struct ChainCheck {
     last: Option<BlockRef>,
@@ -56,7 +57,7 @@ impl ChainCheck {
         self.tip
     }
 
-    /// How many blocks were checked.
+    /// How many blocks were checked, pruned ones included.
     pub fn checked(&self) -> u64 {
         self.last.map_or(0, |last| last.height.get() + 1)
     }
@@ -71,11 +72,12 @@ impl ChainCheck {
         consensus: &dyn Consensus,
         count: u64,
     ) -> Result<bool, ChainFault> {
+        self.pass_over_pruned(store)?;
         let end = self.tip.height.get().min(self.checked() + count.max(1) - 1);
         while self.checked() <= end {
             let height = Height::new(self.checked());
             let bodies = store.bodies(height..=Height::new(end), 1 << 20)?;
-            if bodies.is_empty() {
+            if bodies.is_empty() && !self.pass_over_pruned(store)? {
                 return Err(ChainFault::Missing(height));
             }
             for bytes in &bodies {
@@ -83,6 +85,18 @@ impl ChainCheck {
             }
         }
         Ok(self.checked() > self.tip.height.get())
+    }
+
+    /// Goes on with the first block that is kept, if it lies ahead: the store may prune meanwhile. Says whether it does.
+    fn pass_over_pruned(&mut self, store: &dyn ChainStore) -> Result<bool, ChainFault> {
+        let first = store.first_body();
+        // The genesis block is always there.
+        if self.checked() == 0 || self.checked() >= first.get() {
+            return Ok(false);
+        }
+        let before = Height::new(first.get() - 1).min(self.tip.height);
+        self.last = Some(store.main(before)?.ok_or(ChainFault::Missing(before))?);
+        Ok(true)
     }
 
     fn check(&mut self, consensus: &dyn Consensus, bytes: &[u8]) -> Result<(), ChainFault> {

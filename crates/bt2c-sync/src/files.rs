@@ -1,25 +1,34 @@
 //! Chains as files of JSON lines: one block a line, in canonical form, from low to high.
+//!
+//! An import is a row of stages, each on threads of its own: reading, checking on every core, storing. They are joined by
+//! bounded channels, so that memory does not depend on the length of the file.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead, Read, Write},
     num::NonZeroUsize,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
 };
 
-use bt2c_proto::{Block, Height, Time};
+use bt2c_proto::{Block, BlockHash, Height, Time};
 
 use crate::{
     chain::{BlockRef, CheckedBlock},
     consensus::{Consensus, Invalid, InvalidBlock, Unknown, Verdict, check_block},
     import::import,
-    parallel,
     store::{ChainStore, StoreError},
 };
 
 /// Longest line in bytes: a block need not be in canonical form here.
 const MAX_LINE: u64 = 4 << 20;
 
-/// Bytes of lines that are checked at once.
-const BATCH_BYTES: usize = 16 << 20;
+/// Lines, and bytes of them, that a thread checks at once.
+const PIECE_LINES: usize = 64;
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Pieces that are stored at once, at most: 512 blocks, the synchroniser's batch. One fsync a batch.
+const BATCH_PIECES: usize = 8;
 
 /// Bytes that are read from the store at once.
 const EXPORT_BYTES: usize = 4 << 20;
@@ -36,7 +45,18 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// Writes the main chain, genesis block included, telling how many blocks are written. Returns how many there were.
+/// What was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportSummary {
+    /// The first block's height: 0 unless older ones are pruned. Then a store can only import the file if it has the block
+    /// before.
+    pub first: Height,
+    /// How many blocks.
+    pub blocks: u64,
+}
+
+/// Writes the main chain, genesis block included, telling how many blocks are written; where old blocks are pruned, from the
+/// first that is kept.
 ///
 /// # Errors
 /// If the store or the output fails.
@@ -44,13 +64,13 @@ pub fn export_chain(
     store: &dyn ChainStore,
     output: &mut dyn Write,
     mut progress: impl FnMut(u64),
-) -> Result<u64, ExportError> {
-    let tip = store.tip().height;
+) -> Result<ExportSummary, ExportError> {
+    let (first, tip) = (store.first_body(), store.tip());
     let mut written = 0;
-    while written <= tip.get() {
-        let bodies = store.bodies(Height::new(written)..=tip, EXPORT_BYTES)?;
+    while first.get() + written <= tip.height.get() {
+        let bodies = store.bodies(Height::new(first.get() + written)..=tip.height, EXPORT_BYTES)?;
         if bodies.is_empty() {
-            break;
+            return Err(StoreError::Missing(tip.hash).into());
         }
         for body in &bodies {
             output.write_all(body)?;
@@ -60,7 +80,7 @@ pub fn export_chain(
         progress(written);
     }
     output.flush()?;
-    Ok(written)
+    Ok(ExportSummary { first, blocks: written })
 }
 
 /// Why an import ended, and at which line. Blocks before it are stored.
@@ -72,6 +92,13 @@ pub struct ImportError {
     /// What is wrong with it.
     #[source]
     pub fault: ImportFault,
+}
+
+impl ImportError {
+    /// Whether it ended because the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(&self.fault, ImportFault::Store(error) if error.is_disk_full())
+    }
 }
 
 /// What is wrong with a line of an import.
@@ -112,57 +139,145 @@ pub struct ImportSummary {
     pub known: u64,
 }
 
-/// Reads blocks, checks each by every rule, and stores them, telling how many lines are done. Blocks that are stored
-/// already are passed over.
+/// Reads blocks, checks each by every rule on `threads` threads, and stores them, telling how many lines are done. Blocks
+/// that are stored already are passed over, so that an import that was cut off can be started again.
 ///
 /// # Errors
-/// The first line that is no block that follows, with what is wrong.
+/// The first line that is no block that follows, with what is wrong. An input that stays silent is waited for even then.
 pub fn import_chain(
     store: &dyn ChainStore,
     consensus: &dyn Consensus,
-    input: &mut dyn BufRead,
+    input: &mut (dyn BufRead + Send),
     now: Time,
     threads: NonZeroUsize,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<ImportSummary, ImportError> {
-    let mut summary = ImportSummary { imported: 0, known: 0 };
-    let mut line = 0;
-    loop {
-        let lines =
-            read_lines(input).map_err(|(read, fault)| ImportError { line: line + read + 1, fault })?;
-        if lines.is_empty() {
-            return Ok(summary);
+    let batch = &Batch { store, consensus, now };
+    // Enough for every thread to find work while a batch is being stored.
+    let ahead = BATCH_PIECES + 2 * threads.get();
+    let (order, ordered) = sync_channel(ahead);
+    let (jobs, work) = sync_channel::<Job>(ahead);
+    let work = &parking_lot::Mutex::new(work);
+    thread::scope(|scope| {
+        scope.spawn(move || read_pieces(input, &order, &jobs));
+        for _ in 0..threads.get() {
+            scope.spawn(move || {
+                loop {
+                    let job = work.lock().recv();
+                    let Ok((lines, result)) = job else { break };
+                    // Nobody wants the result of a piece behind a fault.
+                    let _ = result.send(lines.iter().map(|line| batch.check(line)).collect());
+                }
+            });
         }
-        let batch = Batch { store, consensus, now };
-        let checked = parallel::map(threads, &lines, |bytes| batch.check(bytes));
-        batch
-            .store(checked, &mut summary)
-            .map_err(|(at, fault)| ImportError { line: line + at + 1, fault })?;
-        line += lines.len() as u64;
-        progress(line);
+        let storing = Storing { batch, summary: ImportSummary { imported: 0, known: 0 }, line: 0 };
+        // Consumes `ordered`, without which the reader ends, and then the others.
+        storing.run(ordered, progress)
+    })
+}
+
+/// Lines to check, and where the results are awaited.
+type Job = (Vec<Vec<u8>>, SyncSender<CheckedLines>);
+
+type CheckedLines = Vec<Result<Line, ImportFault>>;
+
+/// What the storing stage gets, in the order of the lines.
+enum Piece {
+    /// To be had once it is checked.
+    Lines(Receiver<CheckedLines>),
+    /// The input failed behind the lines before.
+    Fault(ImportFault),
+}
+
+/// Reads until the input ends or fails, or nobody wants more.
+fn read_pieces(input: &mut (dyn BufRead + Send), order: &SyncSender<Piece>, jobs: &SyncSender<Job>) {
+    loop {
+        let (lines, fault) = read_lines(input);
+        let end = lines.is_empty();
+        if !end {
+            let (result, checked) = sync_channel(1);
+            if order.send(Piece::Lines(checked)).is_err() || jobs.send((lines, result)).is_err() {
+                break;
+            }
+        }
+        if let Some(fault) = fault {
+            // Nobody wants it if there was a fault before.
+            let _ = order.send(Piece::Fault(fault));
+            break;
+        }
+        if end {
+            break;
+        }
     }
 }
 
-/// The next lines, none of them empty; an error says after how many.
-fn read_lines(input: &mut dyn BufRead) -> Result<Vec<Vec<u8>>, (u64, ImportFault)> {
+/// The next lines, and what is wrong with the one after them.
+fn read_lines(input: &mut (dyn BufRead + Send)) -> (Vec<Vec<u8>>, Option<ImportFault>) {
     let (mut lines, mut bytes) = (Vec::new(), 0);
-    while bytes < BATCH_BYTES {
+    while bytes < PIECE_BYTES && lines.len() < PIECE_LINES {
         let mut line = Vec::new();
-        let at = lines.len() as u64;
-        let len = input
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(|error| (at, ImportFault::Io(error)))?;
+        let len = match input.take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(len) => len,
+            Err(error) => return (lines, Some(ImportFault::Io(error))),
+        };
         if len == 0 {
             break;
         }
         if len as u64 == MAX_LINE && line.last() != Some(&b'\n') {
-            return Err((at, ImportFault::TooLong));
+            return (lines, Some(ImportFault::TooLong));
         }
         bytes += len;
         lines.push(line);
     }
-    Ok(lines)
+    (lines, None)
+}
+
+/// The last stage.
+struct Storing<'a> {
+    batch: &'a Batch<'a>,
+    summary: ImportSummary,
+    /// Lines that are done.
+    line: u64,
+}
+
+impl Storing<'_> {
+    fn run(
+        mut self,
+        ordered: Receiver<Piece>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<ImportSummary, ImportError> {
+        let mut next = ordered.recv().ok();
+        while let Some(piece) = next.take() {
+            let mut lines = self.wait_for(piece)?;
+            for _ in 1..BATCH_PIECES {
+                match ordered.recv() {
+                    Ok(piece @ Piece::Lines(_)) => lines.extend(self.wait_for(piece)?),
+                    Ok(fault @ Piece::Fault(_)) => {
+                        // What was read before is stored first.
+                        next = Some(fault);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            let count = lines.len() as u64;
+            let stored = self.batch.store(lines, &mut self.summary);
+            stored.map_err(|(at, fault)| ImportError { line: self.line + at + 1, fault })?;
+            self.line += count;
+            progress(self.line);
+            next = next.or_else(|| ordered.recv().ok());
+        }
+        Ok(self.summary)
+    }
+
+    fn wait_for(&self, piece: Piece) -> Result<CheckedLines, ImportError> {
+        match piece {
+            Piece::Lines(checked) => {
+                Ok(checked.recv().expect("a thread that takes a piece sends its result"))
+            }
+            Piece::Fault(fault) => Err(ImportError { line: self.line + 1, fault }),
+        }
+    }
 }
 
 struct Batch<'a> {
@@ -178,6 +293,22 @@ enum Line {
     New(CheckedBlock),
 }
 
+/// Blocks each of which is the child of the one before, and their lines.
+#[derive(Default)]
+struct Row {
+    blocks: Vec<CheckedBlock>,
+    numbers: Vec<u64>,
+    hashes: BTreeSet<BlockHash>,
+}
+
+impl Row {
+    fn push(&mut self, number: u64, block: CheckedBlock) {
+        self.numbers.push(number);
+        self.hashes.insert(block.place.hash);
+        self.blocks.push(block);
+    }
+}
+
 impl Batch<'_> {
     fn check(&self, bytes: &[u8]) -> Result<Line, ImportFault> {
         if bytes.trim_ascii().is_empty() {
@@ -191,44 +322,60 @@ impl Batch<'_> {
     }
 
     /// Stores the blocks up to the first fault; an error says at which line it is.
-    fn store(
-        &self,
-        lines: Vec<Result<Line, ImportFault>>,
-        summary: &mut ImportSummary,
-    ) -> Result<(), (u64, ImportFault)> {
-        let mut row: Vec<CheckedBlock> = Vec::new();
-        let mut numbers = Vec::new();
+    fn store(&self, lines: CheckedLines, summary: &mut ImportSummary) -> Result<(), (u64, ImportFault)> {
+        let mut row = Row::default();
         let mut fault = None;
         for (number, line) in (0..).zip(lines) {
-            let attached = line.and_then(|line| match line {
-                Line::Empty => Ok(None),
-                Line::Known => {
-                    summary.known += 1;
-                    Ok(None)
+            match line.and_then(|line| self.known_or_new(line, &row)) {
+                Ok(Line::Empty) => {}
+                Ok(Line::Known) => summary.known += 1,
+                Ok(Line::New(block)) => {
+                    if row.blocks.last().is_some_and(|last| last.place.hash != block.place.parent) {
+                        // Another branch begins.
+                        self.flush(&mut row, summary)?;
+                    }
+                    if let Err(reason) = self.attach(row.blocks.last(), &block) {
+                        fault = Some((number, reason));
+                        break;
+                    }
+                    row.push(number, block);
                 }
-                Line::New(block) => self.attach(row.last(), &block).map(|()| Some(block)),
-            });
-            match attached {
-                Ok(Some(block)) => {
-                    row.push(block);
-                    numbers.push(number);
-                }
-                Ok(None) => {}
                 Err(reason) => {
                     fault = Some((number, reason));
                     break;
                 }
             }
         }
-        let first = numbers.first().copied().unwrap_or(0);
-        let imported =
-            import(self.store, self.consensus, &row).map_err(|error| (first, ImportFault::Store(error)))?;
-        summary.imported += imported.stored as u64;
-        if let Some(reason) = imported.rejected {
-            let place = row[imported.stored].place;
-            return Err((numbers[imported.stored], ImportFault::Invalid(InvalidBlock { place, reason })));
-        }
+        self.flush(&mut row, summary)?;
         fault.map_or(Ok(()), Err)
+    }
+
+    /// What was new when it was checked may have come twice.
+    fn known_or_new(&self, line: Line, row: &Row) -> Result<Line, ImportFault> {
+        match &line {
+            Line::New(block) if row.hashes.contains(&block.place.hash) => Ok(Line::Known),
+            Line::New(block) => {
+                let stored = self.store.block(&block.place.hash).map_err(ImportFault::Store)?;
+                Ok(if stored.is_some() { Line::Known } else { line })
+            }
+            _ => Ok(line),
+        }
+    }
+
+    /// Stores a row, and begins another.
+    fn flush(&self, row: &mut Row, summary: &mut ImportSummary) -> Result<(), (u64, ImportFault)> {
+        let Row { blocks, numbers, .. } = std::mem::take(row);
+        let first = numbers.first().copied().unwrap_or(0);
+        let imported = import(self.store, self.consensus, &blocks)
+            .map_err(|error| (first, ImportFault::Store(error)))?;
+        summary.imported += imported.stored as u64;
+        match imported.rejected {
+            Some(reason) => {
+                let place = blocks[imported.stored].place;
+                Err((numbers[imported.stored], ImportFault::Invalid(InvalidBlock { place, reason })))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether a block follows the one before it in the row, or for the first one, a stored one.
@@ -270,7 +417,8 @@ mod tests {
         let row = test.row(&store.tip(), count, 0);
         store.append(&checked(&row), row.last().unwrap().hash()).unwrap();
         let mut file = Vec::new();
-        assert_eq!(export_chain(&store, &mut file, |_| ()).unwrap(), count + 1);
+        let summary = export_chain(&store, &mut file, |_| ()).unwrap();
+        assert_eq!(summary, ExportSummary { first: Height::GENESIS, blocks: count + 1 });
         (test, store, file)
     }
 
@@ -312,5 +460,45 @@ mod tests {
             assert_eq!(error.line, 21, "{case}: {error}");
             assert_eq!(store.tip().height.get(), 19, "{case}");
         }
+    }
+
+    #[test]
+    fn blocks_may_come_twice_and_branches_one_after_the_other() {
+        let (test, store, file) = exported(1200);
+        let row = test.row(&store.main(Height::new(1100)).unwrap().unwrap(), 150, 5);
+        let branch: Vec<u8> =
+            row.iter().flat_map(|block| [&block.canonical_bytes()[..], b"\n"].concat()).collect();
+        let twice = [&file[..], &file, b"\n", &branch, &branch[..branch.len() / 2]].concat();
+        // The last line is cut off.
+        let end = twice.iter().rposition(|byte| *byte == b'\n').unwrap();
+        let other = MemoryStore::new(test.genesis_block());
+        let summary = imported(&test, &other, &twice[..end]).unwrap();
+        assert_eq!(summary.imported, 1350);
+        assert_eq!(other.tip(), BlockRef::from(&row[149].header));
+    }
+
+    #[test]
+    fn an_import_into_a_store_that_fails_names_the_line_and_goes_on_from_there() {
+        use bt2c_p2p::env::{DiskFault, MemoryDisk};
+        let (test, _, file) = exported(3000);
+        let disk = MemoryDisk::new();
+        let open = || {
+            let disk = std::sync::Arc::new(disk.clone());
+            crate::DiskStore::open(disk, "chain".as_ref(), test.genesis_block(), Default::default()).unwrap()
+        };
+        let store = open();
+        let error = import_chain(&store, &test, &mut &file[..], NOW, THREADS, |done| {
+            if done > 1000 {
+                disk.set_fault(Some(DiskFault::Full));
+            }
+        })
+        .unwrap_err();
+        let height = store.tip().height.get();
+        assert!(error.is_disk_full(), "{error}");
+        assert!((1000..3000).contains(&height), "{height}");
+        assert_eq!(error.line, height + 2);
+        disk.set_fault(None);
+        let summary = import_chain(&store, &test, &mut &file[..], NOW, THREADS, |_| ()).unwrap();
+        assert_eq!(summary, ImportSummary { imported: 3000 - height, known: height + 1 });
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use bt2c_proto::{Block, BlockHash, Height, Transaction, TxHash};
+use bt2c_proto::{Block, Height, Transaction, TxHash};
 
 use crate::{
     chain::{BlockRef, CheckedBlock, TxKey},
@@ -65,21 +65,21 @@ pub fn import(
         Some((block, index)) => (block, Some(Invalid::Repeated { index })),
         None => (batch.len(), None),
     };
-    let Some(end) = batch[..stored].last() else {
-        return Ok(Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None });
-    };
+    let row = &batch[..stored];
+    let mut outcome = Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None };
+    let Some(end) = row.last() else { return Ok(outcome) };
     if !consensus.better(end.place.tip(), old_tip.tip()) {
-        store.append(&batch[..stored], old_tip.hash)?;
-        return Ok(Imported { stored, rejected, tip: old_tip, applied: Vec::new(), reorganisation: None });
+        store.append(row, old_tip.hash)?;
+        return Ok(outcome);
     }
-    store.append(&batch[..stored], end.place.hash)?;
-    let mut outcome =
-        Imported { stored, rejected, tip: end.place, applied: Vec::new(), reorganisation: None };
-    if batch[0].place.parent == old_tip.hash {
-        outcome.applied = batch[..stored].iter().map(Applied::from).collect();
+    if row[0].place.parent == old_tip.hash {
+        outcome.applied = row.iter().map(Applied::from).collect();
     } else {
-        describe_change(store, &old_tip, &batch[..stored], &mut outcome)?;
+        // Before anything is written, so that a failure leaves the store as it was.
+        describe_change(store, &old_tip, row, &mut outcome)?;
     }
+    store.append(row, end.place.hash)?;
+    outcome.tip = end.place;
     Ok(outcome)
 }
 
@@ -125,22 +125,33 @@ fn first_repeat(
     Ok(None)
 }
 
-/// Finds out what came onto the main chain, of which a part may have been stored beside it before, and what left it.
+/// Finds out what will come onto the main chain, of which a part may have been stored beside it before, and what will leave
+/// it.
 fn describe_change(
     store: &dyn ChainStore,
     old_tip: &BlockRef,
-    batch: &[CheckedBlock],
+    row: &[CheckedBlock],
     outcome: &mut Imported,
 ) -> Result<(), StoreError> {
-    let (fork, reverted) =
-        branch_of(store, old_tip.hash, usize::MAX)?.expect("no branch is longer than that");
-    for height in fork.height.get() + 1..=outcome.tip.height.get() {
-        let place = store.main(Height::new(height))?.ok_or(StoreError::Missing(outcome.tip.hash))?;
-        let here = batch.iter().find(|block| block.place.hash == place.hash);
-        outcome.applied.push(match here {
-            Some(block) => Applied::from(block),
-            None => Applied::from(&CheckedBlock::trusted(&read(store, place.hash)?)),
-        });
+    let (mut fork, side) =
+        branch_of(store, row[0].place.parent, usize::MAX)?.expect("no branch is longer than that");
+    for place in &side {
+        let transactions = read(store, place)?.iter().map(|transaction| transaction.hash).collect();
+        outcome.applied.push(Applied { place: *place, transactions });
+    }
+    for block in row {
+        let place = block.place;
+        // What is on the main chain already, and handed in again, does not change it.
+        if outcome.applied.is_empty() && store.main(place.height)?.is_some_and(|main| main.hash == place.hash)
+        {
+            fork = place;
+        } else {
+            outcome.applied.push(Applied::from(block));
+        }
+    }
+    let mut reverted = Vec::new();
+    for height in fork.height.get() + 1..=old_tip.height.get() {
+        reverted.push(store.main(Height::new(height))?.ok_or(StoreError::Missing(old_tip.hash))?);
     }
     if reverted.is_empty() {
         return Ok(());
@@ -148,18 +159,29 @@ fn describe_change(
     let included: BTreeSet<_> =
         outcome.applied.iter().flat_map(|block| &block.transactions).copied().collect();
     let mut returned = Vec::new();
-    for block in &reverted {
-        returned.extend(read(store, block.hash)?.transactions);
+    for place in &reverted {
+        returned.extend(read(store, place)?);
     }
     returned.retain(|transaction| !included.contains(&transaction.hash));
     outcome.reorganisation = Some(Reorganisation { old_tip: *old_tip, fork, reverted, returned });
     Ok(())
 }
 
-fn read(store: &dyn ChainStore, hash: BlockHash) -> Result<Block, StoreError> {
-    let bytes = store.body(&hash)?.ok_or(StoreError::Missing(hash))?;
+/// The transactions of a stored block. Those of one whose body is damaged or gone are lost to the pool, which is no reason to
+/// stay on a worse branch.
+fn read(store: &dyn ChainStore, place: &BlockRef) -> Result<Vec<Transaction>, StoreError> {
+    let bytes = match store.body(&place.hash) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(StoreError::Missing(place.hash)),
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Pruned { .. })) => {
+            tracing::warn!(%error, "transactions of a block that changes its branch cannot be read");
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
     // Stored bytes are checksummed and were written by us: they parse, or they are not what was stored.
-    serde_json::from_slice(&bytes).map_err(|_| StoreError::Missing(hash))
+    let block: Block = serde_json::from_slice(&bytes).map_err(|_| StoreError::Missing(place.hash))?;
+    Ok(block.transactions)
 }
 
 #[cfg(test)]

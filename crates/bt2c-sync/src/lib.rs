@@ -99,7 +99,9 @@ pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFormError, Checkpoin
 pub use config::{SyncConfig, SyncConfigError};
 pub use consensus::{Consensus, Invalid, InvalidBlock, InvalidTransaction, Unknown, Verdict, check_block};
 pub use event::{Event, SyncProgress};
-pub use files::{ExportError, ImportError, ImportFault, ImportSummary, export_chain, import_chain};
+pub use files::{
+    ExportError, ExportSummary, ImportError, ImportFault, ImportSummary, export_chain, import_chain,
+};
 pub use generate::{Generate, GenerateError};
 pub use import::{Applied, Imported, Reorganisation, import};
 pub use ingress::{Handle, SyncStatus, Template};
@@ -107,5 +109,5 @@ pub use metrics::SyncMetrics;
 pub use pool::{PoolConfig, PoolError, TransactionPool};
 pub use produce::{public_key_blob, sealed_block, signed_transaction};
 pub use schedule::{ScheduleError, TRANSACTION_LIFETIME, ValidatorSchedule};
-pub use store::{ChainStore, DiskStore, DiskStoreConfig, MemoryStore, StoreError, branch_of};
+pub use store::{ChainStore, DiskStore, DiskStoreConfig, MemoryStore, Pruned, StoreError, branch_of};
 pub use synchronizer::{BlockchainSynchronizer, StartError};

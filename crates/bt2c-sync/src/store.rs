@@ -3,14 +3,14 @@
 mod disk;
 mod memory;
 
-use std::{fmt::Debug, io, ops::RangeInclusive, path::PathBuf};
+use std::{fmt::Debug, io, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use bt2c_proto::{BlockHash, Height};
 use bytes::Bytes;
 
 use crate::chain::{BlockRef, CheckedBlock, TxKey};
 
-pub use disk::{DiskStore, DiskStoreConfig};
+pub use disk::{DiskStore, DiskStoreConfig, Pruned};
 pub use memory::MemoryStore;
 
 /// A tree of verified blocks, one path of which, from the genesis block to the tip, is the main chain.
@@ -36,15 +36,26 @@ pub trait ChainStore: Send + Sync + Debug {
     /// The canonical bytes of a block.
     ///
     /// # Errors
-    /// If the store fails, or the bytes are damaged.
+    /// If the store fails, or the bytes are damaged, or [pruned](StoreError::Pruned).
     fn body(&self, hash: &BlockHash) -> Result<Option<Bytes>, StoreError>;
 
     /// The canonical bytes of main-chain blocks from the start of `range` on: as many as there are in it, one after the
-    /// other, and as fit into `max_bytes`, but at least the first.
+    /// other, and as fit into `max_bytes`, but at least the first. None if the first is pruned.
     ///
     /// # Errors
     /// If the store fails, or the bytes are damaged.
     fn bodies(&self, range: RangeInclusive<Height>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError>;
+
+    /// The lowest height from which on the body of every main-chain block is here; 0 unless old ones were pruned. The
+    /// genesis block's always is.
+    fn first_body(&self) -> Height {
+        Height::GENESIS
+    }
+
+    /// Why the last [`append`](Self::append) failed; `None` once one succeeds.
+    fn failure(&self) -> Option<Arc<str>> {
+        None
+    }
 
     /// The blocks of the tree, on the main chain or beside it, that hold a transaction. Transactions dated so early that
     /// no block that may still be appended could repeat them are forgotten.
@@ -135,9 +146,42 @@ pub enum StoreError {
         /// Where in it.
         offset: u64,
     },
+    /// There is no block where one should begin, and the index that could say which it was is lost.
+    #[error("chain store: {path} has no block at byte {offset}, where one should begin")]
+    Torn {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
+    /// The block is known, but its body was removed to save room.
+    #[error("block {height} {hash} is pruned: blocks are kept from height {first} on")]
+    Pruned {
+        /// The block's height.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
+        /// The lowest height from which on bodies are here.
+        first: Height,
+    },
     /// A batch does not attach to the tree.
     #[error("block {0} is not in the chain store")]
     Missing(BlockHash),
+}
+
+impl StoreError {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        let error = match self {
+            Self::Io { source, .. } => source,
+            Self::Index(error) => match &**error {
+                redb::Error::Io(source) => source,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 /// The main-chain block at which the branch that ends in `hash` leaves the main chain, and the branch's blocks above it

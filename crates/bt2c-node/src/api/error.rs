@@ -5,6 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use bt2c_proto::Height;
 
 use super::views::ErrorView;
 
@@ -54,6 +55,12 @@ impl ApiError {
     /// What was asked for is not here.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// The block was here, and was removed to save room.
+    pub(super) fn pruned(first: Height) -> Self {
+        let message = format!("pruned: this node keeps blocks from height {first} on");
+        Self::new(StatusCode::GONE, message)
     }
 
     /// The path exists, the method does not.

@@ -49,11 +49,20 @@ pub(super) async fn block(
             return Err(ApiError::bad_request("blocks are named by a height or by 64 lower-case hex digits"));
         }
     };
-    let bytes = found
-        .map_err(|error| unreadable(&id, &error))?
-        .ok_or_else(|| ApiError::not_found("no such block on this node"))?;
+    let bytes = match found {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let first = state.node.sync().store().first_body();
+            let pruned = id.parse().is_ok_and(|height: u64| height < first.get());
+            return Err(if pruned { ApiError::pruned(first) } else { ApiError::not_found(NO_BLOCK) });
+        }
+        Err(StoreError::Pruned { first, .. }) => return Err(ApiError::pruned(first)),
+        Err(error) => return Err(unreadable(&id, &error)),
+    };
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }
+
+const NO_BLOCK: &str = "no such block on this node";
 
 /// The chain on disk cannot be read, which is for the operator more than for whoever asked.
 fn unreadable(id: &str, error: &StoreError) -> ApiError {

@@ -39,6 +39,11 @@ pub struct StatusView {
     pub contributors: Vec<Contributor>,
     /// Transactions that wait for a block.
     pub pending_transactions: usize,
+    /// The lowest height from which on every block is kept: 0 unless old ones are pruned.
+    pub first_block: Height,
+    /// Why blocks cannot be stored at the moment; it is tried again, and what is stored is served meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_error: Option<String>,
     /// Connected peers, by who opened the connection.
     pub peers: PeerCounts,
 }

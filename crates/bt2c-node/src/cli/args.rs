@@ -14,8 +14,8 @@ use crate::config::{ApiAddr, KeySource, LogFormat, parse_addr, parse_duration};
 
 pub(crate) use conformance::ConformanceArgs;
 pub(crate) use offline::{
-    ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, ConfigCommand, GenesisCommand,
-    GenesisNewArgs, GenesisShowArgs, IdArgs,
+    ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainPruneArgs, ChainQueryArgs, ConfigCommand,
+    GenesisCommand, GenesisNewArgs, GenesisShowArgs, IdArgs,
 };
 pub(crate) use running::{
     BanArgs, ConnectArgs, DisconnectArgs, ExplainArgs, PeersArgs, QueryArgs, SubjectArgs, TargetArgs,

@@ -1,4 +1,4 @@
-//! `chain info`, `verify`, `export`, `import`, `generate`.
+//! `chain info`, `verify`, `export`, `import`, `prune`, `generate`.
 
 use std::{
     fs::File,
@@ -8,17 +8,19 @@ use std::{
 
 use anyhow::{Context, Result};
 use bt2c_proto::{BlockHash, Height, Network};
-use indicatif::{ProgressBar, ProgressStyle};
+use bt2c_sync::ImportError;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    args::{ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainQueryArgs, NodeArgs},
-    logging::progress_bar,
+    args::{ChainCommand, ChainFileArgs, ChainGenerateArgs, ChainPruneArgs, ChainQueryArgs, NodeArgs},
+    logging,
     outfile::OutFile,
     output::{self, grouped, moment, pairs, size},
+    progress::Progress,
     settings::Settings,
 };
-use crate::chain::Workbench;
+use crate::{chain::Workbench, config::LogFormat};
 
 /// What `chain info --json` and `chain verify --json` print.
 #[derive(Serialize)]
@@ -32,6 +34,8 @@ struct ChainView {
     /// Counted by `verify` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     transactions: Option<u64>,
+    /// The lowest height from which on every block is kept.
+    first_block: Height,
     size_bytes: u64,
 }
 
@@ -39,7 +43,17 @@ struct ChainView {
 #[derive(Serialize)]
 struct ExportView<'a> {
     file: &'a Path,
+    first_block: Height,
     blocks: u64,
+}
+
+/// What `chain prune --json` prints.
+#[derive(Serialize)]
+struct PruneView {
+    removed_files: u32,
+    removed_bytes: u64,
+    first_block: Height,
+    size_bytes: u64,
 }
 
 /// What `chain import --json` prints.
@@ -60,11 +74,14 @@ struct GenerateView {
 }
 
 pub(super) fn chain(command: ChainCommand) -> Result<()> {
+    // What is mended when a chain is opened is told.
+    logging::init("warn", LogFormat::Text, &ProgressBar::hidden())?;
     match command {
         ChainCommand::Info(args) => info(&args),
         ChainCommand::Verify(args) => verify(&args),
         ChainCommand::Export(args) => export(&args),
         ChainCommand::Import(args) => import(&args),
+        ChainCommand::Prune(args) => prune(&args),
         ChainCommand::Generate(args) => generate(&args),
     }
 }
@@ -75,52 +92,81 @@ fn info(args: &ChainQueryArgs) -> Result<()> {
 }
 
 fn verify(args: &ChainQueryArgs) -> Result<()> {
-    let bench = open(&args.node)?;
-    let bar = bar("checking", Some(bench.store().tip().height.get()));
-    let verified = bench.verify(|done| bar.set_position(done));
-    bar.finish_and_clear();
+    let settings = Settings::load_or_devnet(&args.node)?;
+    let bench = Workbench::open_as_is(&settings.home, &settings.config, settings.genesis()?)?;
+    let mut progress = Progress::new("checking", Some(bench.store().tip().height.get()));
+    let verified = bench.verify(|done| progress.at(done));
+    progress.finish();
     let verified = verified.context("the chain is damaged")?;
     show(&view(&bench, Some(verified.transactions))?, args.json)?;
     if args.json {
-        Ok(())
-    } else {
-        output::line(format_args!("every block is valid up to {}", verified.tip.hash))
+        return Ok(());
     }
+    if verified.beside > 0 {
+        output::line(format_args!(
+            "{} blocks beside the main chain are as they were stored",
+            grouped(verified.beside)
+        ))?;
+    }
+    let from = match verified.first {
+        Height::GENESIS => String::new(),
+        first => format!(" from {} on, where what is kept begins,", grouped(first.get())),
+    };
+    output::line(format_args!("every block{from} is valid up to {}", verified.tip.hash))
 }
 
 fn export(args: &ChainFileArgs) -> Result<()> {
     let bench = open(&args.node)?;
-    let bar = bar("exporting", Some(bench.store().tip().height.get() + 1));
+    let store = bench.store();
+    let blocks = store.tip().height.get() + 1 - store.first_body().get();
+    let mut progress = Progress::new("exporting", Some(blocks));
     let name = args.file.display();
     if is_standard(&args.file) {
         let mut out = BufWriter::new(io::stdout().lock());
-        return bench.export(&mut out, |done| bar.set_position(done)).map(drop);
+        return bench.export(&mut out, |done| progress.at(done)).map(drop);
     }
     let unwritable = || format!("cannot write {name}");
     let mut file = OutFile::create(&args.file).with_context(unwritable)?;
-    let blocks = bench.export(&mut file, |done| bar.set_position(done));
-    bar.finish_and_clear();
-    let blocks = blocks.with_context(|| format!("export to {name}"))?;
+    let exported = bench.export(&mut file, |done| progress.at(done));
+    progress.finish();
+    let exported = exported.with_context(|| format!("export to {name}"))?;
     file.finish(true).with_context(unwritable)?;
+    let (first_block, blocks) = (exported.first, exported.blocks);
     if args.json {
-        return output::json(&ExportView { file: &args.file, blocks });
+        return output::json(&ExportView { file: &args.file, first_block, blocks });
     }
-    output::line(format_args!("{name}: {} blocks", grouped(blocks)))
+    let from = match first_block.get() {
+        0 => String::new(),
+        first => format!(
+            " from {} on, for older ones are pruned: it can be imported where block {} is",
+            grouped(first),
+            grouped(first - 1)
+        ),
+    };
+    output::line(format_args!("{name}: {} blocks{from}", grouped(blocks)))
 }
 
 fn import(args: &ChainFileArgs) -> Result<()> {
     let name = args.file.display();
-    let mut input: Box<dyn io::BufRead> = if is_standard(&args.file) {
-        Box::new(io::stdin().lock())
+    let mut input: Box<dyn io::BufRead + Send> = if is_standard(&args.file) {
+        Box::new(BufReader::new(io::stdin()))
     } else {
         Box::new(BufReader::new(File::open(&args.file).with_context(|| format!("cannot read {name}"))?))
     };
     let bench = create(&args.node)?;
-    let bar = bar("importing", None);
-    let summary = bench.import(&mut input, |done| bar.set_position(done));
-    bar.finish_and_clear();
-    let summary = summary.with_context(|| format!("import of {name}"))?;
+    let mut progress = Progress::new("importing", None);
+    let summary = bench.import(&mut input, |done| progress.at(done));
+    progress.finish();
     let tip = bench.store().tip();
+    let summary = summary.map_err(|error| {
+        let hint = match error.downcast_ref::<ImportError>() {
+            Some(error) if error.is_disk_full() => {
+                format!("make room and start the import again: it goes on from block {}", tip.height.next())
+            }
+            _ => return error.context(format!("import of {name}")),
+        };
+        anyhow::anyhow!("import of {name}: {}: {hint}", output::causes(&error))
+    })?;
     if args.json {
         let (imported, known) = (summary.imported, summary.known);
         return output::json(&ImportView { imported, known, height: tip.height, tip_hash: tip.hash });
@@ -134,11 +180,28 @@ fn import(args: &ChainFileArgs) -> Result<()> {
     ))
 }
 
+fn prune(args: &ChainPruneArgs) -> Result<()> {
+    let bench = open(&args.node)?;
+    let pruned = bench.prune(args.keep)?;
+    let (first_block, size_bytes) = (bench.store().first_body(), bench.size()?);
+    if args.json {
+        let (removed_files, removed_bytes) = (pruned.segments, pruned.bytes);
+        return output::json(&PruneView { removed_files, removed_bytes, first_block, size_bytes });
+    }
+    output::line(format_args!(
+        "{} files with {} removed; blocks from {} on are kept, the chain takes {}",
+        grouped(pruned.segments.into()),
+        size(pruned.bytes),
+        grouped(first_block.get()),
+        size(size_bytes)
+    ))
+}
+
 fn generate(args: &ChainGenerateArgs) -> Result<()> {
     let bench = create(&args.node)?;
-    let bar = bar("generating", Some(args.blocks));
-    let tip = bench.generate(args.blocks, args.txs, |done| bar.set_position(done));
-    bar.finish_and_clear();
+    let mut progress = Progress::new("generating", Some(args.blocks));
+    let tip = bench.generate(args.blocks, args.txs, |done| progress.at(done));
+    progress.finish();
     let tip = tip?;
     if args.json {
         let (blocks, height) = (args.blocks, tip.height);
@@ -171,6 +234,7 @@ fn view(bench: &Workbench, transactions: Option<u64>) -> Result<ChainView> {
         tip_hash: tip.hash,
         tip_timestamp: tip.timestamp,
         transactions,
+        first_block: bench.store().first_body(),
         size_bytes: bench.size()?,
     })
 }
@@ -187,6 +251,9 @@ fn show(view: &ChainView, json: bool) -> Result<()> {
         ("tip time", moment(view.tip_timestamp)),
         ("size", size(view.size_bytes)),
     ];
+    if view.first_block > Height::GENESIS {
+        lines.push(("kept", format!("blocks from {} on", grouped(view.first_block.get()))));
+    }
     if let Some(transactions) = view.transactions {
         lines.push(("transactions", grouped(transactions)));
     }
@@ -195,18 +262,4 @@ fn show(view: &ChainView, json: bool) -> Result<()> {
 
 fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
-}
-
-/// A bar for this many blocks, or a count if it is not known how many there are.
-fn bar(what: &'static str, blocks: Option<u64>) -> ProgressBar {
-    let template = match blocks {
-        Some(_) => "{msg} {bar:30} {human_pos} of {human_len} blocks, {per_sec}, {eta} left",
-        None => "{msg} {human_pos} blocks, {per_sec}",
-    };
-    let style = ProgressStyle::with_template(template).expect("the templates are constants");
-    let bar = progress_bar().with_style(style).with_message(what);
-    if let Some(blocks) = blocks {
-        bar.set_length(blocks);
-    }
-    bar
 }

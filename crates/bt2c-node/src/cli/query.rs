@@ -1,7 +1,7 @@
 //! `status`, `peers`, `bans`: what the running node knows.
 
 use anyhow::Result;
-use bt2c_proto::{NodeId, PeerId};
+use bt2c_proto::{Height, NodeId, PeerId};
 
 use super::{
     args::{PeersArgs, QueryArgs},
@@ -23,7 +23,7 @@ pub(super) fn status(args: &QueryArgs) -> Result<()> {
     } else {
         format!("{}, up to date", grouped(status.height.get()))
     };
-    output::text(&pairs(&[
+    let mut lines = vec![
         ("network", format!("{} (genesis {})", status.network, status.genesis_hash.short())),
         ("node", name(&status.node_id, &status.peer_id)),
         ("peer id", status.peer_id.to_string()),
@@ -34,7 +34,14 @@ pub(super) fn status(args: &QueryArgs) -> Result<()> {
         ("tip", status.tip_hash.to_string()),
         ("waiting", format!("{} transactions", grouped(u64::try_from(status.pending_transactions)?))),
         ("peers", format!("{} inbound, {} outbound", status.peers.inbound, status.peers.outbound)),
-    ]))
+    ];
+    if status.first_block > Height::GENESIS {
+        lines.push(("kept", format!("blocks from {} on", grouped(status.first_block.get()))));
+    }
+    if let Some(error) = status.store_error {
+        lines.push(("cannot store", format!("{error}; tried again every few seconds")));
+    }
+    output::text(&pairs(&lines))
 }
 
 pub(super) fn peers(args: &PeersArgs) -> Result<()> {

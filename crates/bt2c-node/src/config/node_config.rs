@@ -6,7 +6,8 @@ use bt2c_discovery::DiscoveryConfigError;
 use bt2c_p2p::{ConfigError as P2PConfigError, P2PConfig};
 use bt2c_proto::{BlockHash, Network, NodeId};
 use bt2c_sync::{
-    BlockchainSynchronizer, Checkpoint, CheckpointError, Checkpoints, SyncConfig, SyncConfigError,
+    BlockchainSynchronizer, Checkpoint, CheckpointError, Checkpoints, DiskStoreConfig, SyncConfig,
+    SyncConfigError,
 };
 
 use super::{key_source::KeySource, value::TextSetting};
@@ -41,7 +42,15 @@ pub struct NodeConfig {
     pub checkpoints: Vec<Checkpoint>,
     /// The chain: fetching, reorganisations, the transaction pool.
     pub sync: SyncConfig,
+    /// Bytes of stored blocks above which old ones are removed; default 0: all are kept.
+    pub prune_bytes: u64,
+    /// Size in bytes at which a file of blocks is full and the next begins; default 64 MiB. Old blocks are removed a file
+    /// at a time.
+    pub segment_bytes: u64,
 }
+
+/// Least size of a file of blocks in bytes: fewer make a file of every few blocks.
+const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 
 impl NodeConfig {
     /// The defaults on a network.
@@ -63,6 +72,8 @@ impl NodeConfig {
             p2p,
             checkpoints: Vec::new(),
             sync: SyncConfig::default(),
+            prune_bytes: 0,
+            segment_bytes: DiskStoreConfig::default().segment_bytes,
         }
     }
 
@@ -90,6 +101,13 @@ impl NodeConfig {
         self.checkpoints()?;
         if self.api_connections == 0 {
             return Err(Contradiction::ApiConnections);
+        }
+        if self.segment_bytes < MIN_SEGMENT_BYTES {
+            return Err(Contradiction::SegmentBytes(self.segment_bytes));
+        }
+        let least = self.segment_bytes.saturating_mul(2);
+        if self.prune_bytes != 0 && self.prune_bytes < least {
+            return Err(Contradiction::PruneBytes { given: self.prune_bytes, least });
         }
         if self.p2p.listen.is_empty() && self.p2p.external_addr.is_some() {
             return Err(Contradiction::ExternalAddr);
@@ -128,6 +146,17 @@ pub enum Contradiction {
     /// The API could not be asked at all.
     #[error("api_connections is 0; to have no control API write api = \"off\"")]
     ApiConnections,
+    /// Too many files of blocks.
+    #[error("segment_bytes {0} is below the least possible value, {MIN_SEGMENT_BYTES}")]
+    SegmentBytes(u64),
+    /// Next to nothing would be kept.
+    #[error("prune_bytes {given} is below two files of blocks, {least} bytes; 0 keeps all blocks")]
+    PruneBytes {
+        /// What was asked for.
+        given: u64,
+        /// The least possible value.
+        least: u64,
+    },
     /// Others would be told of an address where nobody listens.
     #[error("external_addr is set, but listen is empty: nobody could connect there")]
     ExternalAddr,

@@ -96,6 +96,8 @@ impl NodeHandle {
             slowed_by: chain.as_ref().and_then(|chain| chain.bottleneck).map(|cause| cause.to_string()),
             contributors: chain.iter().flat_map(|chain| &chain.contributions).map(contributor).collect(),
             pending_transactions: chain.map_or(0, |chain| chain.pool_count),
+            first_block: self.sync().store().first_body(),
+            store_error: self.sync().store().failure().map(|error| error.as_ref().to_owned()),
             peers,
         }
     }

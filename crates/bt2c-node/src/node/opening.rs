@@ -87,5 +87,7 @@ impl Opening {
 pub(crate) fn store_config(config: &NodeConfig) -> DiskStoreConfig {
     let mut store = DiskStoreConfig::default();
     store.max_reorg_depth = config.sync.max_reorg_depth;
+    store.segment_bytes = config.segment_bytes;
+    store.prune_bytes = (config.prune_bytes > 0).then_some(config.prune_bytes);
     store
 }

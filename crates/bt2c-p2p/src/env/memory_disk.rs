@@ -61,6 +61,14 @@ impl Faults {
         Ok(())
     }
 
+    /// How much of a write is written of which [`Faults::operate`] has just said that it fails.
+    fn torn(&self, len: usize) -> usize {
+        let first = self.fail_from.is_some_and(|from| self.operations == from + 1);
+        // Any part will do, and a different one each time.
+        let eighths = if first { usize::try_from(self.operations % 8).unwrap_or(0) * 5 % 8 } else { 0 };
+        len * eighths / 8
+    }
+
     /// An operation after which something must have reached the disk.
     fn reach_disk(&self) -> io::Result<()> {
         match self.fault {
@@ -82,7 +90,7 @@ impl MemoryDisk {
     }
 
     /// The operation that changes something and has this number, counted from 0 now, and all such after it fail; `None`:
-    /// none does.
+    /// none does. If the first to fail is a write, a part of it is written all the same.
     pub fn fail_from(&self, from: Option<u64>) {
         let mut faults = self.faults.lock();
         (faults.operations, faults.fail_from) = (0, from);
@@ -285,7 +293,11 @@ impl DiskFile for MemoryFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let range = range(offset, bytes.len())?;
         let mut content = self.content.lock();
-        self.faults.lock().operate(range.end > content.bytes.len())?;
+        let mut faults = self.faults.lock();
+        if let Err(error) = faults.operate(range.end > content.bytes.len()) {
+            content.write(range.start, &bytes[..faults.torn(bytes.len())]);
+            return Err(error);
+        }
         content.write(range.start, bytes);
         Ok(())
     }
@@ -355,6 +367,21 @@ mod tests {
         assert_eq!(content(&disk), b"FOUR");
         disk.set_fault(None);
         file.write_at(4, b"x").unwrap();
+    }
+
+    #[test]
+    fn the_write_that_fails_is_cut_off_and_those_after_it_do_nothing() {
+        let mut lengths = BTreeSet::new();
+        for number in 0..20 {
+            let disk = MemoryDisk::new();
+            let file = open(&disk);
+            disk.fail_from(Some(number));
+            let failed = (0..20).filter(|_| file.write_at(0, b"0123456789").is_err()).count();
+            assert_eq!(failed as u64, 20 - number);
+            lengths.insert((number, content(&disk).len()));
+        }
+        let first = lengths.iter().find(|(number, _)| *number == 0).unwrap().1;
+        assert!(first > 0 && first < 10, "{first}");
     }
 
     #[test]

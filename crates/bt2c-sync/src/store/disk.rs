@@ -2,16 +2,19 @@
 //!
 //! The order of writes is what makes it safe: a batch goes into the segments, they are synced, then one index transaction
 //! refers to it. A crash before that transaction leaves a tail that nothing refers to, cut off at the next start. An index
-//! that is lost, or that refers to what the segments do not have, is rebuilt from them.
+//! that is lost, or that refers to what the segments do not have, is rebuilt from them, and from what is left of those that
+//! were pruned.
 
 mod backend;
 mod format;
 mod index;
+mod opening;
+mod prune;
 mod rebuild;
+mod remains;
 mod segments;
 
 use std::{
-    io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
@@ -25,11 +28,12 @@ use bt2c_proto::{Block, BlockHash, Height};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+pub use self::prune::Pruned;
 use self::{
     format::check_format,
     index::{Entry, Index},
-    rebuild::rebuild,
-    segments::{End, Segments, io_error},
+    opening::{Genesis, Opened, damaged, lock, open_and_heal, open_index_file},
+    segments::{End, Record, Segments, io_error},
 };
 use super::{ChainStore, StoreError};
 use crate::chain::{BlockRef, CheckedBlock, TxKey};
@@ -46,11 +50,23 @@ pub struct DiskStoreConfig {
     /// Depth in blocks below the tip at which branches may still leave; default 100. Must not be below the
     /// synchroniser's, or a branch could repeat a forgotten transaction.
     pub max_reorg_depth: u64,
+    /// Bytes of bodies above which the oldest segments are removed; `None`, the default, keeps all. What is kept may be
+    /// more by a segment, and by what a reorganisation could need. Below two segments little would be left to serve.
+    pub prune_bytes: Option<u64>,
+    /// Whether opening mends what it finds damaged or cut off; default true. Without, the damage is named as an error and
+    /// nothing is changed but an index that has to be made anew: for checking, not for appending.
+    pub heal: bool,
 }
 
 impl Default for DiskStoreConfig {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, cache_bytes: 16 << 20, max_reorg_depth: 100 }
+        Self {
+            segment_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+            max_reorg_depth: 100,
+            prune_bytes: None,
+            heal: true,
+        }
     }
 }
 
@@ -64,6 +80,11 @@ pub struct DiskStore {
     index: RwLock<Index>,
     tip: RwLock<BlockRef>,
     writer: Mutex<End>,
+    /// The lowest height from which on bodies are here.
+    first_body: RwLock<Height>,
+    genesis: Genesis,
+    /// Why the last append failed.
+    failure: RwLock<Option<Arc<str>>>,
     /// The index failed in a write and has to be opened anew.
     broken: AtomicBool,
     _lock: Box<dyn Send + Sync>,
@@ -83,20 +104,9 @@ impl DiskStore {
         disk.create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
         let lock = lock(&*disk, dir)?;
         check_format(&*disk, dir, genesis.hash())?;
-        let segments = Segments::new(Arc::clone(&disk), dir, config.segment_bytes);
-        let index = open_index(&*disk, dir, &config)?;
-        let genesis = CheckedBlock::trusted(genesis);
-        let healed = match attach(&index, &segments)? {
-            Some(healed) => (index, healed),
-            None => {
-                let index = rebuild(index, &*disk, dir, &segments, &config, &genesis)?;
-                let healed = attach(&index, &segments)?.ok_or(StoreError::Missing(genesis.place.hash))?;
-                (index, healed)
-            }
-        };
-        let (index, (tip, end)) = healed;
-        segments.truncate(end)?;
-        Ok(Self {
+        let opened = open_and_heal(&disk, dir, &CheckedBlock::trusted(genesis), &config)?;
+        let Opened { index, tip, end, first_body, segments, genesis } = opened;
+        let store = Self {
             disk,
             dir: dir.to_owned(),
             config,
@@ -104,9 +114,16 @@ impl DiskStore {
             index: RwLock::new(index),
             tip: RwLock::new(tip),
             writer: Mutex::new(end),
+            first_body: RwLock::new(first_body),
+            genesis,
+            failure: RwLock::new(None),
             broken: AtomicBool::new(false),
             _lock: lock,
-        })
+        };
+        if store.config.heal {
+            store.prune_if_wanted(*store.writer.lock());
+        }
+        Ok(store)
     }
 
     /// The directory.
@@ -114,13 +131,56 @@ impl DiskStore {
         &self.dir
     }
 
-    fn read(&self, entry: &Entry) -> Result<Bytes, StoreError> {
-        self.segments.read(entry.location)?.ok_or_else(|| StoreError::Damaged {
-            height: entry.place.height,
-            hash: entry.place.hash,
-            path: self.segments.path(entry.location.segment),
-            offset: entry.location.offset,
-        })
+    /// Where a block lies, or lay: the segment, and the byte at which its record begins.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn locate(&self, hash: &BlockHash) -> Result<Option<(PathBuf, u64)>, StoreError> {
+        let entry = self.index.read().block(hash)?;
+        Ok(entry.map(|entry| (self.segments.path(entry.location.segment), entry.location.offset)))
+    }
+
+    /// Checks that the bodies of blocks beside the main chain are those that were stored, in the order of the segments, and
+    /// says how many there are.
+    ///
+    /// # Errors
+    /// The first that is damaged.
+    pub fn check_branches(&self) -> Result<u64, StoreError> {
+        let beside = self.index.read().beside_main()?;
+        let mut count = 0;
+        for entry in beside {
+            match self.segments.read(entry.location)? {
+                Record::Whole(_) => count += 1,
+                Record::Torn => return Err(damaged(&self.segments, &entry)),
+                Record::Pruned => {}
+            }
+        }
+        Ok(count)
+    }
+
+    /// The bodies of blocks, up to the first that is pruned.
+    fn read(&self, entries: &[Entry]) -> Result<Vec<Bytes>, StoreError> {
+        let locations: Vec<_> = entries.iter().map(|entry| entry.location).collect();
+        let mut bodies = Vec::with_capacity(entries.len());
+        for (entry, record) in entries.iter().zip(self.segments.read_all(&locations)?) {
+            match record {
+                Record::Whole(bytes) => bodies.push(bytes),
+                Record::Torn => return Err(damaged(&self.segments, entry)),
+                Record::Pruned if entry.place.hash == self.genesis.hash => {
+                    bodies.push(self.genesis.bytes.clone());
+                }
+                Record::Pruned => break,
+            }
+        }
+        Ok(bodies)
+    }
+
+    fn prune_if_wanted(&self, end: End) {
+        let Some(keep) = self.config.prune_bytes else { return };
+        // The blocks themselves are stored; it is tried again when the next segment is full.
+        if let Err(error) = self.prune_until(end, keep) {
+            tracing::warn!(%error, "old blocks cannot be pruned");
+        }
     }
 
     /// After a failed write redb refuses everything until it is opened anew; what it had committed is intact.
@@ -136,6 +196,21 @@ impl DiskStore {
         Ok(())
     }
 
+    fn append_or_break(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::Acquire) {
+            self.reopen()?;
+        }
+        let result = self.write(batch, tip);
+        if let Err(StoreError::Index(error)) = &result {
+            self.broken.store(true, Ordering::Release);
+            // Tried at once for the sake of readers, and if the disk has not recovered, again before the next write.
+            if let Err(again) = self.reopen() {
+                tracing::debug!(%error, %again, "index not reopened yet");
+            }
+        }
+        result
+    }
+
     fn write(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         let index = self.index.read();
@@ -145,8 +220,13 @@ impl DiskStore {
         let (locations, end) = self.segments.append(*writer, fresh.iter().map(|block| &block.bytes))?;
         let located: Vec<_> = fresh.into_iter().zip(locations).collect();
         let tip = index.append(&located, tip, end, self.config.max_reorg_depth)?;
+        drop(index);
+        let full = end.segment > writer.segment;
         *writer = end;
         *self.tip.write() = tip;
+        if full {
+            self.prune_if_wanted(end);
+        }
         Ok(())
     }
 }
@@ -165,8 +245,13 @@ impl ChainStore for DiskStore {
     }
 
     fn body(&self, hash: &BlockHash) -> Result<Option<Bytes>, StoreError> {
-        let entry = self.index.read().block(hash)?;
-        entry.map(|entry| self.read(&entry)).transpose()
+        let Some(entry) = self.index.read().block(hash)? else { return Ok(None) };
+        let body = self.read(&[entry])?.pop();
+        body.map(Some).ok_or(StoreError::Pruned {
+            height: entry.place.height,
+            hash: entry.place.hash,
+            first: self.first_body(),
+        })
     }
 
     fn bodies(&self, range: RangeInclusive<Height>, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
@@ -176,7 +261,15 @@ impl ChainStore for DiskStore {
             total += u64::from(entry.location.len);
             first || total <= max_bytes as u64
         })?;
-        entries.iter().map(|entry| self.read(entry)).collect()
+        self.read(&entries)
+    }
+
+    fn first_body(&self) -> Height {
+        *self.first_body.read()
+    }
+
+    fn failure(&self) -> Option<Arc<str>> {
+        self.failure.read().clone()
     }
 
     fn blocks_with(&self, transaction: &TxKey) -> Result<Vec<BlockRef>, StoreError> {
@@ -188,17 +281,8 @@ impl ChainStore for DiskStore {
     }
 
     fn append(&self, batch: &[CheckedBlock], tip: BlockHash) -> Result<(), StoreError> {
-        if self.broken.load(Ordering::Acquire) {
-            self.reopen()?;
-        }
-        let result = self.write(batch, tip);
-        if let Err(StoreError::Index(error)) = &result {
-            self.broken.store(true, Ordering::Release);
-            // Tried at once for the sake of readers, and if the disk has not recovered, again before the next write.
-            if let Err(again) = self.reopen() {
-                tracing::debug!(%error, %again, "index not reopened yet");
-            }
-        }
+        let result = self.append_or_break(batch, tip);
+        *self.failure.write() = result.as_ref().err().map(|error| error.to_string().into());
         result
     }
 }
@@ -207,73 +291,4 @@ impl std::fmt::Debug for DiskStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DiskStore").field("dir", &self.dir).field("tip", &*self.tip.read()).finish()
     }
-}
-
-fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, StoreError> {
-    let path = dir.join("lock");
-    disk.lock(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => StoreError::Locked(dir.to_owned()),
-        _ => io_error("lock", &path, error),
-    })
-}
-
-fn index_path(dir: &Path) -> PathBuf {
-    dir.join("index.redb")
-}
-
-fn open_index_file(disk: &dyn Disk, dir: &Path, config: &DiskStoreConfig) -> Result<Index, StoreError> {
-    let path = index_path(dir);
-    let file = disk.open(&path).map_err(|source| io_error("open", &path, source))?;
-    Index::open(file, config.cache_bytes)
-}
-
-/// Opens the index; one that cannot be opened is set aside, and an empty one taken in its place.
-fn open_index(disk: &dyn Disk, dir: &Path, config: &DiskStoreConfig) -> Result<Index, StoreError> {
-    let present = disk.list(dir).map_err(|source| io_error("list", dir, source))?;
-    if !present.contains(&index_path(dir)) {
-        return new_index(disk, dir, config);
-    }
-    match open_index_file(disk, dir, config) {
-        Err(StoreError::Index(error)) if is_damage(&error) => {
-            tracing::warn!(dir = %dir.display(), %error, "index damaged: set aside, rebuilding it from the segments");
-            new_index(disk, dir, config)
-        }
-        other => other,
-    }
-}
-
-/// Whether the file's content is at fault, and not the system that reads it.
-fn is_damage(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
-        _ => false,
-    }
-}
-
-/// An empty index, with whatever is at its place set aside.
-fn new_index(disk: &dyn Disk, dir: &Path, config: &DiskStoreConfig) -> Result<Index, StoreError> {
-    let path = index_path(dir);
-    match disk.rename(&path, &path.with_added_extension("damaged")) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(io_error("set aside", &path, source)),
-    }
-    // Made so that its directory entry survives a crash too.
-    disk.write_atomic(&path, &[], false).map_err(|source| io_error("make", &path, source))?;
-    open_index_file(disk, dir, config)
-}
-
-/// The tip and the end of the segments, if the segments have what the index refers to.
-fn attach(index: &Index, segments: &Segments) -> Result<Option<(BlockRef, End)>, StoreError> {
-    let (Some(tip), Some(end)) = (index.tip()?, index.end()?) else { return Ok(None) };
-    let present = segments.list()?;
-    let complete = (0..=end.segment).all(|segment| present.binary_search(&segment).is_ok());
-    if !complete || segments.len(end.segment)? < end.offset {
-        return Ok(None);
-    }
-    let Some(entry) = index.block(&tip.hash)? else { return Ok(None) };
-    Ok(segments.read(entry.location)?.map(|_| (tip, end)))
 }

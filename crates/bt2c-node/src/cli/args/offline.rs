@@ -6,6 +6,7 @@ use bt2c_proto::Network;
 use clap::{Args, Subcommand};
 
 use super::{HomeArgs, NodeArgs, block_time};
+use crate::config::parse_size;
 
 /// `id`
 #[derive(Debug, Args)]
@@ -37,6 +38,11 @@ pub(crate) enum ChainCommand {
     /// Check and append the blocks of a file
     #[command(after_help = "Example:\n  bt2c-node chain import blocks.jsonl --data-dir ./node2")]
     Import(ChainFileArgs),
+    /// Remove the oldest blocks to save room; places of blocks and the genesis block stay
+    #[command(
+        after_help = "Example:\n  bt2c-node chain prune --keep 20GB --data-dir ./node1\n\nBlocks go a whole file at a time (64 MiB unless `segment_bytes` says otherwise), and none that a reorganisation could need. They can only be had again from other nodes. To let a running node do it, set `prune_bytes` in the configuration."
+    )]
+    Prune(ChainPruneArgs),
     /// Append valid blocks, signed with the devnet's published keys
     #[command(after_help = "Example:\n  bt2c-node chain generate --blocks 10000 --txs 10 --data-dir ./node1")]
     Generate(ChainGenerateArgs),
@@ -60,6 +66,19 @@ pub(crate) struct ChainFileArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
     /// Print what was done as JSON; an export to standard output prints its blocks alone
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `chain prune`
+#[derive(Debug, Args)]
+pub(crate) struct ChainPruneArgs {
+    /// Bytes of blocks to keep, at most, such as 20GB or 512MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) keep: u64,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -52,6 +52,13 @@ pub(crate) const CHAIN: Section = Section {
         key!(store_retry, sync.store_retry: Duration, "duration",
             "How long to wait before a failed store (a full disk) is tried again. Shorter fills the log, longer resumes \
              late."),
+        key!(prune_bytes, prune_bytes: u64, "bytes",
+            "Stored blocks above which the oldest are removed, `segment_bytes` at a time; 0 keeps all, and the least other value \
+             is twice `segment_bytes`. Blocks that a reorganisation could need stay. Lower leaves newcomers fewer nodes to \
+             sync from, and what is removed can only be had again from others."),
+        key!(segment_bytes, segment_bytes: u64, "bytes",
+            "Size at which a file of blocks is full and the next begins; at least 65536. Smaller ones are more files, larger \
+             ones are coarser to remove."),
         key!(progress_interval, sync.progress_interval: Duration, "duration",
             "How often progress is told while blocks are fetched. Shorter floods event streams, longer looks stuck."),
         key!(pool_transactions, sync.pool.max_count: usize, "transactions",

@@ -10,10 +10,13 @@
 //! `transactions` does not depend on which path is the main chain, so a reorganisation leaves it alone; its keys lie in
 //! the order of dates, so forgetting the old ones is cutting off a prefix.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bt2c_p2p::env::DiskFile;
-use bt2c_proto::{BlockHash, Height};
+use bt2c_proto::{BlockHash, Height, TxHash};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
@@ -26,7 +29,7 @@ use crate::{
     store::StoreError,
 };
 
-const ENTRY_LEN: usize = 96;
+pub(super) const ENTRY_LEN: usize = 96;
 const TX_KEY_LEN: usize = 72;
 
 type EntryBytes = [u8; ENTRY_LEN];
@@ -107,7 +110,7 @@ impl Index {
         Ok(found.map(|entry| Entry::read(entry.value())))
     }
 
-    /// Up to `limit` main-chain entries from a height on; stops before the first that `take` refuses.
+    /// The main-chain entries of a range of heights, up to the first that `take` refuses.
     pub(super) fn main(
         &self,
         range: std::ops::RangeInclusive<Height>,
@@ -134,6 +137,41 @@ impl Index {
         let transaction = self.database.begin_read().map_err(failed)?;
         let table = transaction.open_table(BLOCKS).map_err(failed)?;
         hashes.map(|hash| Ok(table.get(hash.as_bytes()).map_err(failed)?.is_some())).collect()
+    }
+
+    /// Every block that is not on the main chain, in the order of the segments.
+    pub(super) fn beside_main(&self) -> Result<Vec<Entry>, StoreError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        let main = transaction.open_table(MAIN).map_err(failed)?;
+        let mut beside = Vec::new();
+        for row in blocks.iter().map_err(failed)? {
+            let entry = Entry::read(row.map_err(failed)?.1.value());
+            let here = main.get(entry.place.height.get()).map_err(failed)?;
+            if here.is_none_or(|here| Entry::read(here.value()) != entry) {
+                beside.push(entry);
+            }
+        }
+        beside.sort_unstable_by_key(|entry| (entry.location.segment, entry.location.offset));
+        Ok(beside)
+    }
+
+    /// The transactions of these blocks that are not forgotten yet.
+    pub(super) fn transactions_of(
+        &self,
+        blocks: &BTreeSet<BlockHash>,
+    ) -> Result<BTreeMap<BlockHash, Vec<TxKey>>, StoreError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let table = transaction.open_table(TRANSACTIONS).map_err(failed)?;
+        let mut found: BTreeMap<BlockHash, Vec<TxKey>> = BTreeMap::new();
+        for row in table.iter().map_err(failed)? {
+            let (key, _) = row.map_err(failed)?;
+            let block = BlockHash::from_bytes(block_of(key.value()));
+            if blocks.contains(&block) {
+                found.entry(block).or_default().push(transaction_of(key.value()));
+            }
+        }
+        Ok(found)
     }
 
     /// For each of these transactions, the blocks that hold it.
@@ -260,8 +298,13 @@ fn block_of(key: &TxKeyBytes) -> [u8; 32] {
     key[40..].try_into().expect("the last 32 of 72 bytes")
 }
 
+fn transaction_of(key: &TxKeyBytes) -> TxKey {
+    let timestamp = u64::from_be_bytes(key[..8].try_into().expect("8 bytes"));
+    TxKey { timestamp, hash: TxHash::from_bytes(key[8..40].try_into().expect("32 bytes")) }
+}
+
 impl Entry {
-    fn write(&self) -> EntryBytes {
+    pub(super) fn write(&self) -> EntryBytes {
         let mut bytes = [0; ENTRY_LEN];
         bytes[..32].copy_from_slice(self.place.hash.as_bytes());
         bytes[32..64].copy_from_slice(self.place.parent.as_bytes());
@@ -273,7 +316,7 @@ impl Entry {
         bytes
     }
 
-    fn read(bytes: &EntryBytes) -> Self {
+    pub(super) fn read(bytes: &EntryBytes) -> Self {
         fn part<const N: usize>(bytes: &EntryBytes, at: usize) -> [u8; N] {
             bytes[at..at + N].try_into().expect("the parts lie inside the entry")
         }
