@@ -587,6 +587,38 @@ fn a_newcomer_gets_the_place_of_whom_experience_speaks_against() {
 }
 
 #[test]
+fn who_does_nothing_useful_makes_room_if_there_are_enough_others() {
+    let mut lab = Lab::new(|config| config.discovery.outbound_wanted = 2);
+    let connections: Vec<_> = (2..5)
+        .map(|node| {
+            let connection = lab.accept(node);
+            assert!(admits(&lab.greet(connection, node), connection));
+            connection
+        })
+        .collect();
+    let pruned = |lab: &mut Lab, idle| {
+        lab.core.handle_idle(NOW, idle);
+        lab.actions().iter().any(|action| {
+            matches!(action, Action::Close { connection, code: CloseCode::Idle } if *connection == idle)
+        })
+    };
+    assert!(pruned(&mut lab, connections[0]));
+    lab.core.handle_closed(NOW, connections[0], CloseReason::Local(CloseCode::Idle), None);
+    assert!(!pruned(&mut lab, connections[1]), "two are as many as are wanted");
+}
+
+#[test]
+fn nobody_makes_room_for_what_a_neighbour_did() {
+    let mut lab = full_lab();
+    let (now, neighbour) = (lab.now, std::net::IpAddr::from([8, 8, 200, 1]));
+    lab.core.parts().0.report(now, neighbour, None, Offence::InvalidBlock, "block 7");
+    let group = lab.core.parts().0.group_score(now, std::net::IpAddr::from([8, 8, 2, 1]));
+    assert!(group < -20, "the group has a bad name: {group}");
+    let remote = SocketAddr::from(([9, 9, 9, 9], 50_000));
+    assert_eq!(lab.core.handle_accept(now, remote), Err(CloseCode::Full));
+}
+
+#[test]
 fn deeds_raise_a_standing_that_discovery_and_the_next_connection_hear_of() {
     let mut lab = Lab::new(|_| {});
     let connection = lab.accept(2);
