@@ -779,6 +779,12 @@ fn connections_that_never_finish_their_handshake_are_banned_after_more_than_twen
             until_banned(|lab, connection| lab.core.handle_closed(lab.now, connection, reason, None));
         assert_eq!(banned, Some(21), "{reason}");
     }
+    // Six a minute are too many after a while, though they do not come at once.
+    let often = until_banned(|lab, connection| {
+        lab.now = lab.now + Duration::from_secs(10);
+        lab.core.handle_closed(lab.now, connection, tls, None);
+    });
+    assert!(often.is_some_and(|count| count > 21), "{often:?}");
     // Once in a minute a line may break, for ever; and a lost connection is nobody's fault.
     let rare = until_banned(|lab, connection| {
         lab.now = lab.now + Duration::from_secs(60);
