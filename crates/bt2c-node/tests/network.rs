@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bt2c_node::{NodeEvent, P2PNode, config::NodeConfig, genesis::devnet_genesis_with};
 use bt2c_p2p::{Env, MemoryNet, env::MemoryDisk};
 use bt2c_proto::{Genesis, Network, Time};
-use bt2c_security::{Credentials, fixtures};
+use bt2c_security::{CertificateManager, Credentials, fixtures};
 use bt2c_sync::signed_transaction;
 
 const START: Time = Time::from_secs(1_767_225_600);
@@ -148,6 +148,39 @@ async fn a_node_comes_back_to_its_own_chain_and_catches_up() {
     world.nodes.push(third);
     world.agree(before.height.get() + 5).await;
     world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_ends_soon_is_reissued_and_shown_while_the_node_runs() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let world = World::new(0).await;
+    let home = tempfile::tempdir().unwrap();
+    let manager = CertificateManager::new(home.path());
+    // It ends 31 days after the start, so it is due within two.
+    let first = manager.load_or_generate(None, START - DAY * 333).unwrap();
+    let env = Env::simulated(world.network.host(ip(0)), START, [0; 32]);
+    let mut config = NodeConfig::simulation(Network::Devnet);
+    config.p2p.listen = vec![(ip(0), 8336).into()];
+    config.data_dir = Some(home.path().to_owned());
+    let node = P2PNode::builder(config).env(env).genesis(world.genesis.clone()).start().await.unwrap();
+    tokio::time::sleep(DAY * 3).await;
+    let renewed = manager.load().unwrap();
+    assert_eq!((renewed.peer_id(), renewed.node_id()), (first.peer_id(), first.node_id()));
+    assert!(renewed.not_after() > first.not_after() + DAY * 300, "{}", renewed.not_after());
+
+    // Somebody for whom the first one is over gets in.
+    let late = START + DAY * 40;
+    let mut config = NodeConfig::simulation(Network::Devnet);
+    config.p2p.listen.clear();
+    let env = Env::simulated(world.network.host(ip(1)), late, [1; 32]);
+    let credentials = Credentials::issue(fixtures::identity(1), None, START).unwrap();
+    let builder = P2PNode::builder(config).env(env).genesis(world.genesis.clone());
+    let stranger = builder.credentials(credentials).start().await.unwrap();
+    let addr = std::net::SocketAddr::from((ip(0), 8336));
+    let met = stranger.handle().p2p().connect_to_peer(addr.into()).await;
+    assert_eq!(met.unwrap(), first.peer_id());
+    stranger.stop().await;
+    node.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

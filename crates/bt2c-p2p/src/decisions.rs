@@ -259,5 +259,10 @@ mod tests {
         }
         assert_eq!(log.all().len(), KEPT.get() + 1);
         assert_eq!(log.about(&[subject("192.0.2.1")])[0].kind, DecisionKind::Charged, "and no charge");
+        for n in 0..10_000_u32 {
+            let about = std::net::Ipv4Addr::from(n).to_string();
+            log.note(at(n.into()), Decided { kind: DecisionKind::Charged, ..refused(&about, "an offence") });
+        }
+        assert_eq!(log.all().len(), 2 * KEPT.get());
     }
 }

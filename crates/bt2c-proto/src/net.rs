@@ -247,10 +247,16 @@ mod tests {
     fn units_and_groups_cut_where_the_limits_say() {
         assert_eq!(IpUnit::of(ip("2001:db8::1")), IpUnit::of(ip("2001:db8::ffff:1")));
         assert_ne!(IpUnit::of(ip("2001:db8::1")), IpUnit::of(ip("2001:db8:0:1::1")));
+        assert_eq!(IpUnit::of(ip("2001:db8::1")), IpUnit::of(ip("2001:db8::ffff:0:0:1")));
         assert_ne!(IpUnit::of(ip("192.0.2.1")), IpUnit::of(ip("192.0.2.2")));
         assert_eq!(Subnet::of(ip("192.0.2.1")), Subnet::of(ip("192.0.2.200")));
-        assert_eq!(Subnet::of(ip("2001:db8:7::1")), Subnet::of(ip("2001:db8:7:9::1")));
+        assert_ne!(Subnet::of(ip("192.0.2.1")), Subnet::of(ip("192.0.3.1")));
+        assert_eq!(Subnet::of(ip("2001:db8:7::1")), Subnet::of(ip("2001:db8:7:ffff::1")));
+        assert_ne!(Subnet::of(ip("2001:db8:7::1")), Subnet::of(ip("2001:db8:6::1")));
+        assert_eq!(Netgroup::of(ip("192.0.2.1")), Netgroup::of(ip("192.0.255.1")));
         assert_ne!(Netgroup::of(ip("192.0.2.1")), Netgroup::of(ip("192.1.2.1")));
+        assert_eq!(Netgroup::of(ip("2001:db8::1")), Netgroup::of(ip("2001:db8:ffff::1")));
+        assert_ne!(Netgroup::of(ip("2001:db8::1")), Netgroup::of(ip("2001:db9::1")));
         assert_eq!(IpUnit::of(ip("2001:db8::1")).to_string(), "2001:db8::/64");
     }
 

@@ -95,9 +95,15 @@ fn our_own_address_in_an_old_file_is_left_out() {
 
 #[test]
 fn times_ahead_of_the_clock_become_now() {
-    let mut node = NodeDiscovery::new(config(), [2; 32]);
-    node.load(at(3), &full().snapshot()).unwrap();
-    assert!(node.known().iter().all(|known| known.seen <= at(3) && known.answered <= Some(at(3))));
+    let tried = String::from_utf8(full().snapshot()).unwrap();
+    let untried = tried.replace("\"tried\":true", "\"tried\":false");
+    assert_ne!(tried, untried);
+    for file in [tried, untried] {
+        let mut node = NodeDiscovery::new(config(), [2; 32]);
+        node.load(at(3), file.as_bytes()).unwrap();
+        assert!(node.known().iter().any(|known| known.answered.is_some()));
+        assert!(node.known().iter().all(|known| known.seen <= at(3) && known.answered <= Some(at(3))));
+    }
 }
 
 #[test]

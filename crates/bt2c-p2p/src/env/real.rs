@@ -227,6 +227,10 @@ mod tests {
         RealDisk.write_atomic(&path, b"two", true).unwrap();
         assert_eq!(RealDisk.read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // Written beside: where that fails, the old one is as it was.
+        fs::create_dir(path.with_added_extension("tmp")).unwrap();
+        assert!(RealDisk.write_atomic(&path, b"three", true).is_err());
+        assert_eq!(RealDisk.read(&path).unwrap(), b"two");
         assert_eq!(RealDisk.list(dir.path()).unwrap(), [path]);
     }
 

@@ -101,7 +101,7 @@ async fn a_handler_that_is_behind_stops_the_peer_that_fills_it_and_nobody_else()
         peer.handle.connect_to_peer(node.addr.into()).await.unwrap();
     }
     let (at_node, at_eager) = (connection(&node, &eager).await, connection(&eager, &node).await);
-    for nonce in 0..50 {
+    for nonce in 0..500 {
         eager.handle.broadcast_message(&push(nonce)).await.unwrap();
     }
     other.handle.broadcast_message(&get_blocks()).await.unwrap();
@@ -111,9 +111,12 @@ async fn a_handler_that_is_behind_stops_the_peer_that_fills_it_and_nobody_else()
     // Far longer than any silence that is tolerated: each still has the other's pings, or knows why there are none.
     pass(600).await;
     assert!(requests.try_recv().is_err(), "nothing overtakes what waits");
+    let sent = 500 * eager.handle.frame(&push(0)).unwrap().bytes().len() as u64;
+    let (read, _) = node.handle.peer(eager.id()).await.unwrap().traffic();
+    assert!(read < sent / 2, "no more is read meanwhile than what comes at once: {read} of {sent}");
     assert_eq!(connection(&node, &eager).await, at_node);
     assert_eq!(connection(&eager, &node).await, at_eager);
-    for expected in 0..50 {
+    for expected in 0..500 {
         assert_eq!(nonce(&within(5, pushes.recv()).await.unwrap()), expected);
     }
     assert_eq!(within(5, requests.recv()).await.unwrap().peer.id(), eager.id());

@@ -153,6 +153,18 @@ async fn state_files_that_cannot_be_used_stop_the_start_unless_they_can_be_had_a
     let (damaged, _) = start("bans.json", "{").await;
     let expected = "/data/bans.json: bans file is damaged; restore the file, or remove it to lift all bans";
     assert_eq!(damaged, Err(expected.to_owned()));
+    let (damaged, disk) = start("reputation.json", "{").await;
+    assert_eq!(damaged, Ok(()));
+    assert_eq!(disk.read(Path::new("/data/reputation.json.damaged")).unwrap(), b"{");
+    for (file, content) in [
+        ("bans.json", r#"{"version":7,"bans":[],"past":[]}"#),
+        ("reputation.json", r#"{"version":7,"standings":[]}"#),
+    ] {
+        let (newer, disk) = start(file, content).await;
+        let error = newer.unwrap_err();
+        assert!(error.contains(file) && error.contains("has version 7"), "{error}");
+        assert_eq!(disk.read(&Path::new("/data").join(file)).unwrap(), content.as_bytes());
+    }
 }
 
 /// What happened on each of ten nodes that meet, in its order.

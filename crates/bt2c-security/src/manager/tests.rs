@@ -325,6 +325,28 @@ fn an_old_offender_is_banned_again_sooner_and_a_good_one_not_later() {
     let forgotten = later + 48 * HOUR;
     manager.handle_timeout(forgotten);
     assert_eq!(until_banned(&mut manager, forgotten, 1), 5, "after two days it is a stranger again");
+    // Nor is a good name a licence for offences from ever other addresses.
+    for _ in 0..10 {
+        manager.reward(forgotten, ip("192.0.2.1"), peer(3), Deed::Block);
+    }
+    let banned_at = (1..=6_u8).find(|host| {
+        let at = IpAddr::from([198, 51, 100, *host]);
+        manager.report(forgotten, at, Some(peer(3)), Offence::Protocol, "what it sent").is_some()
+    });
+    assert_eq!(banned_at, Some(5));
+}
+
+#[test]
+fn lesser_offences_do_not_move_the_standing_of_a_group_and_a_ban_does() {
+    let mut manager = manager();
+    let (offender, neighbour) = (ip("192.0.2.1"), ip("192.0.200.9"));
+    for _ in 0..4 {
+        manager.report(START, offender, Some(peer(1)), Offence::Protocol, "what it sent");
+    }
+    assert_eq!((manager.score(START, &peer(1)), manager.group_score(START, neighbour)), (-80, 0));
+    assert!(manager.report(START, offender, Some(peer(1)), Offence::Protocol, "what it sent").is_some());
+    assert_eq!(manager.group_score(START, neighbour), -25);
+    assert_eq!(manager.standing(START, neighbour, Some(&peer(2))), -25);
 }
 
 #[test]
@@ -343,6 +365,7 @@ fn standings_are_told_and_written_in_batches_and_outlive_a_restart() {
         .collect();
     assert!(told.contains(&(peer(1).into(), 12)) && told.contains(&(peer(2).into(), -2)), "{told:?}");
     let due = first.poll_timeout().unwrap();
+    assert_eq!(due, START + 60 * SECOND, "changes are gathered for a minute");
     first.handle_timeout(due);
     let written = actions(&mut first).into_iter().find_map(|action| match action {
         SecurityAction::PersistReputation(json) => Some(json),

@@ -164,6 +164,8 @@ fn a_crowd_of_fresh_offenders_does_not_push_out_who_is_known() {
     assert_eq!(alive, MAX_STANDINGS, "who was pushed out is told as neutral again");
     assert_eq!(reputation.of(START, &peer(200).into()), 10);
     assert_eq!(reputation.of(START, &peer(201).into()), -100);
+    reputation.punish(START, numbered(20_000), Offence::Stall);
+    assert_eq!(reputation.of(START, &numbered(20_000).into()), 0, "who did less pushes nobody out");
     reputation.reward(START, ip("8.8.8.8"), peer(202), Deed::Block);
     assert_eq!(reputation.of(START, &peer(202).into()), 10, "who helps finds room");
     assert_eq!(reputation.standings.len(), MAX_STANDINGS);

@@ -124,6 +124,15 @@ fn nothing_is_left_to_resume() {
         assert_eq!(client.unwrap().tls13_tickets_received(), 0);
         assert_eq!(server.unwrap().handshake_kind(), Some(rustls::HandshakeKind::Full));
     }
+    // Nor does a dialer keep what a server that knows no better hands out.
+    let mut generous = server();
+    generous.send_tls13_tickets = 2;
+    generous.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    for _ in 0..2 {
+        let (client, server) = handshake((*config).clone(), generous.clone());
+        assert_eq!(client.unwrap().tls13_tickets_received(), 2, "they are handed out");
+        assert_eq!(server.unwrap().handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
     assert!(!config.enable_early_data);
     assert_eq!(server_config.max_early_data_size, 0);
 }

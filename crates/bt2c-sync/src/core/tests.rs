@@ -4,7 +4,7 @@ mod streams;
 
 use std::time::Duration;
 
-use bt2c_proto::{Block, Blocks};
+use bt2c_proto::{Block, BlockHeader, Blocks, limits::FRAME_LIMIT};
 use bt2c_security::Deed;
 
 use self::network::{Behaviour, NODE, Network};
@@ -153,7 +153,7 @@ fn a_branch_that_leaves_too_deep_is_told_and_not_followed() {
     assert_eq!(network.nodes[0].store.tip(), before);
     let told =
         |event: &Event| matches!(event, Event::BranchTooDeep { below, .. } if *below == Height::new(1));
-    assert!(network.nodes[0].events.iter().any(told), "{:?}", network.nodes[0].events);
+    assert_eq!(network.nodes[0].events.iter().filter(|event| told(event)).count(), 1, "and not again");
     network.assert_nobody_blamed();
 
     // One block less deep is followed.
@@ -344,19 +344,88 @@ fn no_peer_is_asked_faster_than_our_pace() {
 
 #[test]
 fn a_block_dated_ahead_is_taken_when_it_is_due() {
+    for pushed in [true, false] {
+        let mut network = Network::new(2);
+        let tip = network.nodes[0].store.tip();
+        let block = ahead(&network, 2);
+        let due = network.test.earliest(block.header.timestamp);
+        if pushed {
+            network.link(0, 1);
+            network.give(1, std::slice::from_ref(&block));
+            network.push(1, 0, block);
+        } else {
+            network.give(1, std::slice::from_ref(&block));
+            network.link(0, 1);
+        }
+        network.run(due.since(network.now) - Duration::from_secs(1));
+        assert_eq!(network.nodes[0].store.tip(), tip);
+        network.run(Duration::from_secs(3));
+        network.assert_one_tip();
+        network.assert_nobody_blamed();
+    }
+}
+
+/// A block on the tip of node 0, dated so many slots ahead.
+fn ahead(network: &Network, slots: u64) -> Block {
+    let slot = network.now.since(Time::from_secs(GENESIS_TIME)).as_secs() / crate::testing::SLOT + slots;
+    network.test.block(&network.nodes[0].store.tip(), slot, 0, Vec::new())
+}
+
+/// The same block without its seal.
+fn unsealed(block: &Block) -> Block {
+    let header = BlockHeader::new((*block.header).clone(), bt2c_proto::Blob::default());
+    Block { header, ..block.clone() }
+}
+
+#[test]
+fn an_unsealed_block_is_blamed_where_no_other_rule_can_be_asked() {
+    let mut network = Network::new(3);
+    network.connect_to(0, &[1, 2]);
+    for node in [1, 2] {
+        network.nodes[node].behaviour = Behaviour::Silent;
+    }
+    let early = unsealed(&ahead(&network, 2));
+    let orphan = unsealed(&network.row(0, 2, 0)[1]);
+    network.push(1, 0, early);
+    network.push(2, 0, orphan);
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.blamed, [1, 2].into());
+    assert_eq!(network.nodes[0].core.orphans(), (0, 0));
+}
+
+#[test]
+fn a_height_far_above_ours_is_shown_by_a_sealed_block_before_anything_is_fetched() {
     let mut network = Network::new(2);
-    let tip = network.nodes[0].store.tip();
-    let slot = network.now.since(Time::from_secs(GENESIS_TIME)).as_secs() / crate::testing::SLOT + 2;
-    let block = network.test.block(&tip, slot, 0, Vec::new());
-    let due = network.test.earliest(block.header.timestamp);
+    network.grow(1, 400, 0);
+    network.nodes[1].behaviour = Behaviour::ForgedSeals;
     network.link(0, 1);
-    network.give(1, std::slice::from_ref(&block));
-    network.push(1, 0, block);
-    network.run(due.since(network.now) - Duration::from_secs(1));
-    assert_eq!(network.nodes[0].store.tip(), tip);
-    network.run(Duration::from_secs(3));
-    network.assert_one_tip();
-    network.assert_nobody_blamed();
+    network.run(Duration::from_secs(60));
+    assert_eq!(network.first_questions, [(400, 400)]);
+    assert_eq!(network.nodes[1].served, 1);
+    assert_eq!(network.blamed, [1].into());
+}
+
+#[test]
+fn what_is_pushed_is_checked_a_bounded_number_and_size_at_a_time() {
+    let test = TestConsensus::new();
+    let genesis = test.genesis_ref();
+    let (now, peer) = (Time::from_secs(GENESIS_TIME + 80_000), Source::Peer(PeerId::from_bytes([1; 32])));
+    let core = || Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [genesis]);
+    let busy_with = |blocks: u64, size| {
+        let mut core = core();
+        for slot in 1..=blocks {
+            core.handle_new_block(now, peer, test.block(&genesis, slot, 0, Vec::new()), size);
+        }
+        core.counters().busy
+    };
+    assert_eq!(busy_with(70, 700), 6, "64 blocks");
+    assert_eq!(busy_with(20, 1 << 20), 4, "16 MiB");
+    let mut core = core();
+    for number in 0..2003 {
+        let transaction = test.transaction(number, GENESIS_TIME + 79_000, 1);
+        core.handle_new_transaction(now, peer, transaction, 1000);
+    }
+    assert_eq!(core.counters().busy, 3, "2000 transactions");
 }
 
 #[test]
@@ -438,6 +507,13 @@ fn orphans_are_bounded_and_shared_by_peer() {
     network.push(2, 0, rows[1][0].clone());
     network.run(Duration::from_secs(1));
     assert_eq!(network.nodes[0].store.tip(), BlockRef::from(&rows[1][2].header));
+
+    let (test, mut core, _, now, _) = core_with_two([0, 0]);
+    let peer = Source::Peer(PeerId::from_bytes([1; 32]));
+    for block in test.row(&test.genesis_ref(), 30, 1).split_off(1) {
+        core.handle_new_block(now, peer, block, 1 << 20);
+    }
+    assert_eq!(core.orphans(), (16, 16 << 20));
 }
 
 #[test]
@@ -566,6 +642,63 @@ fn asked_of(core: &mut Core) -> Vec<PeerId> {
         _ => None,
     });
     asked.collect()
+}
+
+#[test]
+fn what_is_not_answered_in_time_is_asked_of_others_and_its_peer_is_asked_for_less() {
+    let (first, second) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    let (_, mut core, _, now, asked) = core_with_two([0, 0]);
+    assert_eq!(asked, [first]);
+    let later = |millis| now + Duration::from_millis(millis);
+    let share = |core: &Core| core.peers[&first].range_blocks(1024, 64 << 20);
+    let before = share(&core);
+    core.handle_timeout(later(1999));
+    assert_eq!(asked_of(&mut core), []);
+    core.handle_timeout(later(2000));
+    assert_eq!(asked_of(&mut core), [second]);
+    assert!(share(&core) <= before / 2, "{} of {before}", share(&core));
+}
+
+/// How many answers of ten blocks, a tenth of a frame each, are waited for at once, of nine peers that have shown a hundred.
+fn asked_with(window_blocks: u64, window_bytes: usize) -> usize {
+    let test = TestConsensus::new();
+    let genesis = test.genesis_ref();
+    let row = test.row(&genesis, 100, 0);
+    let config = SyncConfig { window_blocks, window_bytes, ..SyncConfig::default() };
+    let mut core = Core::new(config, Arc::new(TestConsensus::new()), [genesis]);
+    core.average_block = Some(FRAME_LIMIT / 10);
+    let now = Time::from_secs(GENESIS_TIME + 10_000);
+    for n in 1..=9 {
+        let facts = PeerFacts {
+            id: PeerId::from_bytes([n; 32]),
+            height: Height::new(100),
+            hash: None,
+            genesis: Some(genesis.hash),
+            requests_per_minute: None,
+            standing: 0,
+            streams: false,
+            tells_headers: false,
+        };
+        core.handle_peer_up(now, &facts);
+    }
+    let mut ranges = 0;
+    while let Some(action) = core.poll_action() {
+        match action {
+            Action::Request { peer, range } if range.start_height == Height::new(100) => {
+                core.handle_blocks(now, peer, Blocks::whole(vec![row[99].clone()]), FRAME_LIMIT / 10);
+            }
+            Action::Request { .. } => ranges += 1,
+            _ => {}
+        }
+    }
+    ranges
+}
+
+#[test]
+fn no_more_is_asked_for_than_the_window_has_room_for() {
+    assert_eq!(asked_with(1024, 64 * FRAME_LIMIT), 9, "there is room for all");
+    assert_eq!(asked_with(30, 64 * FRAME_LIMIT), 3, "30 blocks");
+    assert_eq!(asked_with(1024, 4 * FRAME_LIMIT), 4, "four frames");
 }
 
 #[test]

@@ -34,6 +34,15 @@ fn a_full_pool_takes_only_what_pays_more() {
     pool.insert(NOW, transaction(4, 7)).unwrap();
     assert!(pool.get(&transaction(1, 5).hash).is_none());
     assert_eq!(pool.insert(NOW, transaction(4, 7)), Err(PoolError::Known));
+    assert_eq!(pool.admits(NOW, &transaction(5, 6)), Err(PoolError::Full { fee: 6 }), "before it is checked");
+
+    let max_bytes = 2 * transaction(1, 5).canonical_bytes().len();
+    let mut pool = TransactionPool::new(PoolConfig { max_bytes, ..PoolConfig::default() });
+    for number in 1..=3 {
+        pool.insert(NOW, transaction(number, 4 + number)).unwrap();
+    }
+    assert_eq!((pool.len(), pool.bytes()), (2, max_bytes));
+    assert!(pool.get(&transaction(1, 5).hash).is_none());
 }
 
 #[test]

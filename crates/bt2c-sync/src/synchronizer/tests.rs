@@ -185,6 +185,34 @@ async fn questions_are_answered_in_their_order_from_stored_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_wait_for_room_when_their_peer_reads_slowly() {
+    let network = MemoryNet::new(Duration::from_millis(30));
+    let node = start(&network, 0, chain(1500)).await;
+    let asker = start(&network, 1, chain(0)).await;
+    asker.synchronizer.stop().await;
+    let p2p = asker.manager.handle();
+    let (sender, mut answers) = mpsc::channel(1);
+    p2p.register_message_handler(MessageKind::Blocks, sender).unwrap();
+    p2p.connect_to_peer(node.addr.into()).await.unwrap();
+    let peer = p2p.peers().await.remove(0).peer;
+    let (start_height, end_height) = (Height::new(1), Height::new(1500));
+    let question = bt2c_proto::GetBlocks::range(start_height, end_height);
+    for _ in 0..20 {
+        peer.send(p2p.frame(&bt2c_proto::Message::GetBlocks(question)).unwrap()).unwrap();
+    }
+    // All the answers together are far more than the queue of a peer takes.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut bytes = 0;
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(Duration::from_secs(60), answers.recv()).await;
+        bytes += answer.expect("every question is answered").expect("the peer is there").len;
+    }
+    assert!(bytes > 10 << 20, "{bytes}");
+    asker.manager.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_submitted_in_vain_says_why() {
     let network = MemoryNet::new(Duration::from_millis(30));
     let node = start(&network, 0, chain(1)).await;

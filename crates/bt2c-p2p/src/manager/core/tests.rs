@@ -522,7 +522,11 @@ fn five_faults_of_the_remote_in_ten_minutes_ban_it_and_refusals_of_ours_do_not()
     for _ in 0..20 {
         assert_eq!(lab.refusal(2, |hello| hello.network = Some(Text::cut("x"))), Some(CloseCode::Network));
     }
-    assert!(lab.core.parts().0.bans(NOW).is_empty());
+    for _ in 0..5 {
+        let dialled = lab.dial(3);
+        lab.core.handle_closed(NOW, dialled, CloseReason::Local(CloseCode::Protocol), None);
+    }
+    assert!(lab.core.parts().0.bans(NOW).is_empty(), "and our own dials are no attempts of theirs");
     let remote = SocketAddr::from(([8, 8, 8, 8], 50_000));
     for _ in 0..5 {
         let connection = lab.core.handle_accept(NOW, remote).unwrap();
@@ -580,6 +584,38 @@ fn a_newcomer_gets_the_place_of_whom_experience_speaks_against() {
     let explained = lab.core.explain(now, peer.into());
     let evicted = explained.decisions.iter().find(|decision| decision.kind == DecisionKind::Evicted).unwrap();
     assert!(evicted.evidence.contains("a standing of -20"), "{explained:?}");
+}
+
+#[test]
+fn who_does_nothing_useful_makes_room_if_there_are_enough_others() {
+    let mut lab = Lab::new(|config| config.discovery.outbound_wanted = 2);
+    let connections: Vec<_> = (2..5)
+        .map(|node| {
+            let connection = lab.accept(node);
+            assert!(admits(&lab.greet(connection, node), connection));
+            connection
+        })
+        .collect();
+    let pruned = |lab: &mut Lab, idle| {
+        lab.core.handle_idle(NOW, idle);
+        lab.actions().iter().any(|action| {
+            matches!(action, Action::Close { connection, code: CloseCode::Idle } if *connection == idle)
+        })
+    };
+    assert!(pruned(&mut lab, connections[0]));
+    lab.core.handle_closed(NOW, connections[0], CloseReason::Local(CloseCode::Idle), None);
+    assert!(!pruned(&mut lab, connections[1]), "two are as many as are wanted");
+}
+
+#[test]
+fn nobody_makes_room_for_what_a_neighbour_did() {
+    let mut lab = full_lab();
+    let (now, neighbour) = (lab.now, std::net::IpAddr::from([8, 8, 200, 1]));
+    lab.core.parts().0.report(now, neighbour, None, Offence::InvalidBlock, "block 7");
+    let group = lab.core.parts().0.group_score(now, std::net::IpAddr::from([8, 8, 2, 1]));
+    assert!(group < -20, "the group has a bad name: {group}");
+    let remote = SocketAddr::from(([9, 9, 9, 9], 50_000));
+    assert_eq!(lab.core.handle_accept(now, remote), Err(CloseCode::Full));
 }
 
 #[test]
@@ -743,6 +779,12 @@ fn connections_that_never_finish_their_handshake_are_banned_after_more_than_twen
             until_banned(|lab, connection| lab.core.handle_closed(lab.now, connection, reason, None));
         assert_eq!(banned, Some(21), "{reason}");
     }
+    // Six a minute are too many after a while, though they do not come at once.
+    let often = until_banned(|lab, connection| {
+        lab.now = lab.now + Duration::from_secs(10);
+        lab.core.handle_closed(lab.now, connection, tls, None);
+    });
+    assert!(often.is_some_and(|count| count > 21), "{often:?}");
     // Once in a minute a line may break, for ever; and a lost connection is nobody's fault.
     let rare = until_banned(|lab, connection| {
         lab.now = lab.now + Duration::from_secs(60);

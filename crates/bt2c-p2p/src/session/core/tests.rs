@@ -249,6 +249,19 @@ fn requests_over_the_limit_are_delayed_told_and_served_in_time() {
 }
 
 #[test]
+fn pushes_above_the_limits_are_dropped_before_they_are_parsed() {
+    let mut limited = config();
+    limited.security.push_bytes_burst = std::num::NonZeroU32::MIN;
+    let mut pair = Pair::new(&limited);
+    for body in
+        [r#"{"type":"new_transaction","data":{"is":"none"}}"#, r#"{"type":"new_block","data":{"is":"none"}}"#]
+    {
+        pair.send_raw(body);
+    }
+    assert_eq!((pair.closed(1), pair.dropped(DropCause::PushLimit), pair.delivered()), (None, 2, 0));
+}
+
+#[test]
 fn a_flood_of_requests_is_closed_with_its_price() {
     let mut pair = Pair::new(&config());
     for _ in 0..300 {
