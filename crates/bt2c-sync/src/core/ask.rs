@@ -131,7 +131,7 @@ impl Core {
     }
 
     /// Whether a claim, if true, would change whom we follow.
-    fn wants_proof(&self, claim: Claim) -> bool {
+    pub(super) fn wants_proof(&self, claim: Claim) -> bool {
         let proven = self.peers.values().filter(|state| state.usable()).map(|state| state.proven).max();
         claim.height > proven.unwrap_or(0).saturating_add(self.config.max_reorg_depth)
             || proven.unwrap_or(0) <= self.tip().height.get()

@@ -55,13 +55,13 @@ impl Core {
         }
         self.search_exhausted();
         let mut shown = Vec::new();
-        let (mut highest_far, mut probing) = (0, false);
+        let mut highest_far = 0;
         for (peer, state) in &self.peers {
             let Some(claim) = self.is_candidate(state).filter(|_| state.muted_until <= now) else { continue };
             if self.is_far(claim, state) {
-                highest_far = highest_far.max(claim.height);
-                probing |= !state.is_late()
-                    && state.request.is_none_or(|request| now.since(request.sent) < SHOW_WITHIN);
+                if self.may_show(now, state, claim) {
+                    highest_far = highest_far.max(claim.height);
+                }
             } else {
                 shown.push((*peer, claim.height, state.is_late(), state.demerits, state.standing));
             }
@@ -77,7 +77,7 @@ impl Core {
             .map(|(peer, ..)| *peer);
         match (&mut self.pursuit, best) {
             (None, Some(leader)) => {
-                if !(probing && highest_far > top.saturating_add(self.config.max_reorg_depth)) {
+                if highest_far <= top.saturating_add(self.config.max_reorg_depth) {
                     self.start_pursuit(leader);
                 }
             }
@@ -93,6 +93,14 @@ impl Core {
                 }
             }
             (Some(_), None) => self.end_pursuit(),
+        }
+    }
+
+    /// Whether a peer that claims a far height is about to show it: it was just asked, or will be now.
+    fn may_show(&self, now: Time, state: &PeerState, claim: Claim) -> bool {
+        match state.request {
+            Some(request) => !request.late && now.since(request.sent) < SHOW_WITHIN,
+            None => state.pace.ready_at() <= now && self.wants_proof(claim),
         }
     }
 

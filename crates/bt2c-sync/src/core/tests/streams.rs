@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bt2c_proto::Height;
+use bt2c_proto::{Blocks, Height};
 
 use super::{
     network::{Behaviour, NODE, Network},
@@ -276,4 +276,44 @@ fn enough_is_enough_until_some_of_it_is_stored() {
     network.run(Duration::from_secs(60));
     network.assert_one_tip();
     assert_eq!(network.nodes[NODE].store.tip().height, Height::new(400));
+}
+
+#[test]
+fn who_never_shows_its_height_is_waited_for_a_second_whoever_else_was_not_asked() {
+    let test = TestConsensus::new();
+    let genesis = test.genesis_ref();
+    let mut core = Core::new(SyncConfig::default(), Arc::new(TestConsensus::new()), [genesis]);
+    let row = test.row(&genesis, 300, 0);
+    let now = Time::from_secs(GENESIS_TIME + 10_000);
+    let up = |core: &mut Core, number, height, hash| {
+        let facts = PeerFacts {
+            id: PeerId::from_bytes([number; 32]),
+            height: Height::new(height),
+            hash,
+            genesis: Some(genesis.hash),
+            requests_per_minute: None,
+            standing: 0,
+            streams: true,
+            tells_headers: true,
+        };
+        core.handle_peer_up(now, &facts);
+    };
+    let asked = |core: &mut Core| -> Vec<u64> {
+        let asked = std::iter::from_fn(|| core.poll_action()).filter_map(|action| match action {
+            Action::Request { range, .. } => Some(range.start_height.get()),
+            _ => None,
+        });
+        asked.collect()
+    };
+    up(&mut core, 1, 300, Some(row[299].hash()));
+    up(&mut core, 2, 1_000_000_000, None);
+    assert_eq!(asked(&mut core), [300, 1_000_000_000], "each shows what it claims");
+    core.handle_blocks(now, PeerId::from_bytes([1; 32]), Blocks::whole(vec![row[299].clone()]), 700);
+    // What this one claims is shown already: it is not asked.
+    up(&mut core, 3, 300, Some(row[299].hash()));
+    assert_eq!(asked(&mut core), [0_u64; 0]);
+    let due = now + Duration::from_secs(1);
+    assert_eq!(core.poll_timeout(), Some(due));
+    core.handle_timeout(due);
+    assert_eq!(asked(&mut core).first(), Some(&1));
 }
