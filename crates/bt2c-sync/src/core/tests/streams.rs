@@ -308,7 +308,7 @@ fn who_never_shows_its_height_is_waited_for_a_second_whoever_else_was_not_asked(
     up(&mut core, 1, 300, Some(row[299].hash()));
     up(&mut core, 2, 1_000_000_000, None);
     assert_eq!(asked(&mut core), [300, 1_000_000_000], "each shows what it claims");
-    core.handle_blocks(now, PeerId::from_bytes([1; 32]), Blocks::whole(vec![row[299].clone()]), 700);
+    core.handle_blocks(now, PeerId::from_bytes([1; 32]), Blocks::whole(vec![row[299].clone()]), 8192);
     // What this one claims is shown already: it is not asked.
     up(&mut core, 3, 300, Some(row[299].hash()));
     assert_eq!(asked(&mut core), [0_u64; 0]);
