@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bt2c_proto::{BlockHash, Defence, Height};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{apart, attackers, expect_attack, newcomer, reached, seconds};
 use crate::simulate::{
@@ -201,5 +201,5 @@ impl Behaviour for Kind {
 
 fn bodies(store: &std::sync::Arc<dyn bt2c_sync::ChainStore>, start: u64, end: u64) -> Vec<Value> {
     let read = store.bodies(Height::new(start)..=Height::new(end), 500_000).unwrap_or_default();
-    read.iter().map(|body| serde_json::from_slice(body).unwrap_or_else(|_| json!(null))).collect()
+    read.iter().map(|body| serde_json::from_slice(body).unwrap_or(Value::Null)).collect()
 }
