@@ -99,7 +99,7 @@ impl Kind {
             Self::Unasked => ("unasked-answers", 6, false),
             Self::Storm => ("reconnect-storm", 8, true),
             Self::UnfinishedFrame => ("unfinished-frame", 8, false),
-            Self::FalseHeight => ("false-height", 4, false),
+            Self::FalseHeight => ("false-height", 4, true),
         }
     }
 
