@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod layers;
 pub mod siege;
 pub mod simulate;
+mod table;
 #[cfg(test)]
 mod threats;
 pub mod vectors;

@@ -115,33 +115,35 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
 
 impl Serialize for Block {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let header = &self.header;
-        let mut fields = serializer.serialize_struct("Block", 8)?;
-        fields.serialize_field("height", &header.height)?;
-        fields.serialize_field("timestamp", &header.timestamp)?;
-        fields.serialize_field("previous_hash", &header.previous_hash)?;
-        fields.serialize_field("merkle_root", &header.merkle_root)?;
-        fields.serialize_field("validator", header.validator.as_ref().map_or("", Address::as_str))?;
-        fields.serialize_field("transactions", &self.transactions)?;
-        fields.serialize_field("hash", &header.hash)?;
-        fields.serialize_field("signature", &header.signature)?;
-        fields.end()
+        serialize_fields(&self.header, Some(&self.transactions), serializer)
     }
 }
 
 /// The block's canonical form without its transactions.
 impl Serialize for BlockHeader {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("BlockHeader", 7)?;
-        fields.serialize_field("height", &self.height)?;
-        fields.serialize_field("timestamp", &self.timestamp)?;
-        fields.serialize_field("previous_hash", &self.previous_hash)?;
-        fields.serialize_field("merkle_root", &self.merkle_root)?;
-        fields.serialize_field("validator", self.validator.as_ref().map_or("", Address::as_str))?;
-        fields.serialize_field("hash", &self.hash)?;
-        fields.serialize_field("signature", &self.signature)?;
-        fields.end()
+        serialize_fields(self, None, serializer)
     }
+}
+
+/// The one order of a block's fields.
+fn serialize_fields<S: Serializer>(
+    header: &BlockHeader,
+    transactions: Option<&[Transaction]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_struct("Block", 7 + usize::from(transactions.is_some()))?;
+    fields.serialize_field("height", &header.height)?;
+    fields.serialize_field("timestamp", &header.timestamp)?;
+    fields.serialize_field("previous_hash", &header.previous_hash)?;
+    fields.serialize_field("merkle_root", &header.merkle_root)?;
+    fields.serialize_field("validator", header.validator.as_ref().map_or("", Address::as_str))?;
+    if let Some(transactions) = transactions {
+        fields.serialize_field("transactions", transactions)?;
+    }
+    fields.serialize_field("hash", &header.hash)?;
+    fields.serialize_field("signature", &header.signature)?;
+    fields.end()
 }
 
 /// The header's fields as they stand in a block's JSON, whatever its transactions are.

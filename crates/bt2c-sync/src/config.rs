@@ -6,6 +6,10 @@ use bt2c_proto::{Defences, limits::FRAME_LIMIT};
 
 use crate::pool::PoolConfig;
 
+/// Bytes of blocks in one message of a stream: small enough to be checked while the next is on its way, and to come within two
+/// seconds over a line of 256 kbit/s.
+pub(crate) const PART_BYTES: usize = 64 * 1024;
+
 /// Settings of a [`BlockchainSynchronizer`](crate::BlockchainSynchronizer).
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::PART_BYTES,
     cost,
     metrics::SyncMetrics,
     store::{ChainStore, StoreError},
@@ -23,10 +24,6 @@ use crate::{
 
 /// Questions of one peer that may wait; more than its limit lets through at once.
 pub(crate) const QUESTIONS: usize = 128;
-
-/// Bytes of blocks in one message of a stream: small enough to be checked while the next is on its way, and to come within two
-/// seconds over a line of 256 kbit/s.
-const PART_BYTES: usize = 64 * 1024;
 
 /// Bytes that may wait in the send queue when the next part of a stream is put there.
 const QUEUED_BYTES: usize = 256 * 1024;

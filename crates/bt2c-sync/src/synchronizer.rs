@@ -33,6 +33,9 @@ const PUSHED_BLOCKS: usize = 16;
 const PUSHED_TRANSACTIONS: usize = 256;
 const QUESTIONS: usize = 64;
 
+/// What peers ask, in one row: a cancel must not overtake what it cancels.
+const ASKING: [MessageKind; 3] = [MessageKind::GetBlocks, MessageKind::GetHeaders, MessageKind::Cancel];
+
 /// Results of jobs that may wait for the actor.
 const RESULTS: usize = 64;
 
@@ -95,12 +98,7 @@ impl BlockchainSynchronizer {
             new_blocks: register(&p2p, &[MessageKind::NewBlock], PUSHED_BLOCKS),
             new_transactions: register(&p2p, &[MessageKind::NewTransaction], PUSHED_TRANSACTIONS),
             headers: register(&p2p, &[MessageKind::Headers], ANSWERS),
-            // In one row: a cancel must not overtake what it cancels.
-            questions: register(
-                &p2p,
-                &[MessageKind::GetBlocks, MessageKind::GetHeaders, MessageKind::Cancel],
-                QUESTIONS,
-            ),
+            questions: register(&p2p, &ASKING, QUESTIONS),
             throttles: register(&p2p, &[MessageKind::Throttled], ANSWERS),
             done: done_in,
         };

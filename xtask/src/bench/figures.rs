@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table, presets};
 
 use crate::layers;
+pub(super) use crate::table::new_table as table;
 
 /// How long some work takes.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -92,17 +92,6 @@ impl Drop for Scratch {
         // What cannot be removed is in the build's directory, where it disturbs nobody.
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A table whose columns, after the first `words`, are numbers.
-pub(super) fn table(header: &[&str], words: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(words) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 #[cfg(test)]

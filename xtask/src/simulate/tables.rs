@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
+
+use crate::table::new_table;
 
 use super::{
     jobs::Played,
@@ -91,16 +93,6 @@ pub(super) fn print(report: &Report) -> Result<()> {
         })
         .collect();
     if failures.is_empty() { Ok(()) } else { bail!("not met:\n  {}", failures.join("\n  ")) }
-}
-
-fn new_table(header: &[&str], words: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header.to_vec());
-    for column in table.column_iter_mut().skip(words) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn table(summary: &[Summary]) -> Table {

@@ -13,10 +13,7 @@ use super::{
     peers::{Claim, Request},
     pursuit::{Next, Pursuit, Stage},
 };
-use crate::event::Event;
-
-/// Bytes that a stream brings at once, about.
-const PART_BYTES: u64 = 64 * 1024;
+use crate::{config::PART_BYTES, event::Event};
 
 /// Work is taken over from a slow peer if that saves more than this.
 const WORTH_TAKING: Duration = Duration::from_secs(1);
@@ -171,18 +168,13 @@ impl Core {
         if head && state.demerits > wanted.least_demerits {
             return None;
         }
-        let count = match state.streams {
-            // The window slides along with what nobody else sends a part of; we read no faster than it does.
-            true if head && wanted.alone && gap_end == wanted.last => u64::MAX,
-            true => state.range_blocks(self.average_block(), self.config.window_bytes),
-            false => {
-                state.range_blocks(self.average_block(), self.config.window_bytes).min(MAX_BLOCKS as u64)
-            }
-        };
-        if count == u64::MAX {
+        // The window slides along with what nobody else sends a part of; we read no faster than it does.
+        if state.streams && head && wanted.alone && gap_end == wanted.last {
             wanted.gaps.clear();
             return Some((Purpose::Range, start, claim.height));
         }
+        let most = if state.streams { u64::MAX } else { MAX_BLOCKS as u64 };
+        let count = state.range_blocks(self.average_block(), self.config.window_bytes).min(most);
         // The head is asked for however much is held: only it lets go of the rest.
         let bytes = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(self.average_block());
         if !head && wanted.held.saturating_add(bytes) > self.config.window_bytes {
@@ -236,16 +228,21 @@ impl Core {
     /// for longer, but no more than twice as long.
     fn patience(&self, state: &PeerState, request: &Request) -> Duration {
         let bytes = match request.stream {
-            Some(_) => PART_BYTES,
+            Some(_) => PART_BYTES as u64,
             None => (request.end - request.start + 1).saturating_mul(self.average_block() as u64),
         };
         let transfer = state.throughput.time_for(bytes.min(FRAME_LIMIT as u64)).unwrap_or_default();
         self.stall.wait() + transfer.min(self.stall.wait())
     }
 
-    /// Since when nothing came of an answer, but for the time in which we took nothing.
-    fn silent_since(&self, request: &Request) -> Time {
-        request.since().max(self.saturated_at)
+    /// When what a peer owes is asked of others. The time in which we took nothing does not count.
+    fn late_at(&self, state: &PeerState, request: &Request) -> Time {
+        request.progress.max(self.saturated_at) + self.patience(state, request)
+    }
+
+    /// When its connection is closed.
+    fn dead_at(&self, request: &Request) -> Time {
+        request.since().max(self.saturated_at) + self.config.close_timeout
     }
 
     /// Gives up waiting for answers whose time is over.
@@ -256,10 +253,9 @@ impl Core {
         let (mut late, mut dead) = (Vec::new(), Vec::new());
         for (peer, state) in &self.peers {
             let Some(request) = &state.request else { continue };
-            let silent_since = request.progress.max(self.saturated_at);
-            if now.since(self.silent_since(request)) >= self.config.close_timeout && !state.ignored {
+            if now >= self.dead_at(request) && !state.ignored {
                 dead.push(*peer);
-            } else if now.since(silent_since) >= self.patience(state, request) && !request.late {
+            } else if now >= self.late_at(state, request) && !request.late {
                 late.push(*peer);
             }
         }
@@ -303,10 +299,8 @@ impl Core {
         let requests = self.peers.values().filter(|state| !state.ignored).filter_map(|state| {
             match &state.request {
                 Some(_) if !self.config.defences.has(Defence::StallTimeout) || self.saturated => None,
-                Some(request) if request.late => Some(self.silent_since(request) + self.config.close_timeout),
-                Some(request) => {
-                    Some(request.progress.max(self.saturated_at) + self.patience(state, request))
-                }
+                Some(request) if request.late => Some(self.dead_at(request)),
+                Some(request) => Some(self.late_at(state, request)),
                 None if busy || state.genesis == GenesisState::Unasked => {
                     // What was due at the last input was done then, if there was anything to do.
                     Some(state.pace.ready_at().max(state.muted_until)).filter(|at| *at > self.now)

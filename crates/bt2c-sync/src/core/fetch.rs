@@ -61,7 +61,6 @@ impl Core {
             request.next += blocks.len() as u64;
             request.progress = now;
         }
-        let answered = request;
         if goes_on {
             state.request = Some(request);
         }
@@ -70,9 +69,9 @@ impl Core {
         }
         match request.purpose {
             Purpose::Genesis => self.genesis_answered(peer, blocks.first()),
-            Purpose::Probe => self.probe_answered(peer, &answered, blocks.first()),
-            Purpose::Fork => self.fork_answered(peer, &answered, blocks.first()),
-            Purpose::Range => self.range_answered(peer, &answered, blocks, size),
+            Purpose::Probe => self.probe_answered(peer, &request, blocks.first()),
+            Purpose::Fork => self.fork_answered(peer, &request, blocks.first()),
+            Purpose::Range => self.range_answered(peer, &request, blocks, size),
         }
         if goes_on && request.next > request.end {
             self.cancel(peer);

@@ -27,7 +27,7 @@ const AMONG: u64 = 200;
 /// How many times as long as alone it may take.
 const RATIO: u32 = 3;
 
-/// Blocks in a part of a stream: what honest nodes send at once, about.
+/// Blocks in a part of a stream.
 const PART: u64 = 250;
 
 /// Every kind of false peer.
