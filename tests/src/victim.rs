@@ -26,6 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Victim {
     manager: P2PManager,
     events: broadcast::Receiver<Event>,
+    /// Ends of connections that nobody has asked about yet: those of one moment come in any order.
+    ended: Vec<(SocketAddr, CloseReason)>,
     registry: Registry,
 }
 
@@ -41,7 +43,7 @@ impl Victim {
         let manager = P2PManager::start(config, env, credentials, tip).await.expect("the port is free");
         let mut registry = Registry::default();
         manager.handle().metrics().register(&mut registry);
-        Self { events: manager.handle().subscribe(), manager, registry }
+        Self { events: manager.handle().subscribe(), ended: Vec::new(), manager, registry }
     }
 
     /// Where it listens.
@@ -58,9 +60,12 @@ impl Victim {
     pub async fn end_of(&mut self, attacker: SocketAddr) -> CloseReason {
         in_time("the node ends the connection", async {
             loop {
+                if let Some(place) = self.ended.iter().position(|(addr, _)| *addr == attacker) {
+                    return self.ended.swap_remove(place).1;
+                }
                 match self.events.recv().await.expect("the node runs") {
-                    Event::Failed { addr, reason, .. } if addr == attacker => return reason,
-                    Event::PeerDown { peer, reason } if peer.addr() == attacker => return reason,
+                    Event::Failed { addr, reason, .. } => self.ended.push((addr, reason)),
+                    Event::PeerDown { peer, reason } => self.ended.push((peer.addr(), reason)),
                     _ => {}
                 }
             }
