@@ -19,6 +19,9 @@ use rustls::{
 
 use crate::victim::credentials;
 
+/// The label of who shows nothing better.
+const MALLORY: &str = "mallory";
+
 /// What a hand-made peer shows in TLS: which certificate, what proof of its key, which protocol.
 #[derive(Debug, Clone)]
 pub struct Shown {
@@ -30,7 +33,7 @@ pub struct Shown {
 impl Shown {
     /// No certificate.
     pub fn nothing() -> Self {
-        Self { certificate: None, alpn: vec![ALPN.to_vec()], label: "mallory".to_owned() }
+        Self { certificate: None, alpn: vec![ALPN.to_vec()], label: MALLORY.to_owned() }
     }
 
     /// What an honest node shows.
@@ -55,9 +58,16 @@ impl Shown {
     /// A good key in a certificate that names another organisation.
     pub fn organisation(index: usize, organisation: &str) -> Self {
         let honest = Self::identity(index, crate::now());
-        let certificate = certificate(&fixtures::identity(index), organisation);
+        let certificate = certificate(&fixtures::identity(index), organisation, MALLORY);
         let key = honest.certificate.expect("it has one").key.clone();
         Self::certificate(certificate, key)
+    }
+
+    /// A good key in a certificate that bears this label.
+    pub fn labelled(index: usize, label: String) -> Self {
+        let key = Self::identity(index, crate::now()).certificate.expect("it has one").key.clone();
+        let certificate = certificate(&fixtures::identity(index), bt2c_security::ORGANISATION, &label);
+        Self { label, ..Self::certificate(certificate, key) }
     }
 
     /// A good certificate but for its key, which is on an elliptic curve.
@@ -65,7 +75,7 @@ impl Shown {
     /// The node asks for RSA signatures only, so the proof is made up as well; the certificate is judged before it.
     pub fn elliptic_curve() -> Self {
         let key = rcgen::KeyPair::generate().expect("P-256 is supported");
-        Self::stolen(certificate(&key, bt2c_security::ORGANISATION))
+        Self::stolen(certificate(&key, bt2c_security::ORGANISATION, MALLORY))
     }
 
     /// The same certificate under other protocol names; none offers none.
@@ -109,11 +119,11 @@ impl Shown {
     }
 }
 
-fn certificate(key: &impl rcgen::SigningKey, organisation: &str) -> Vec<u8> {
+fn certificate(key: &impl rcgen::SigningKey, organisation: &str, label: &str) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, organisation);
-    params.distinguished_name.push(DnType::CommonName, "BT2C Node mallory");
+    params.distinguished_name.push(DnType::CommonName, format!("BT2C Node {label}"));
     params.self_signed(key).expect("the parameters are good").der().to_vec()
 }
 

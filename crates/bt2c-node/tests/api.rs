@@ -36,17 +36,27 @@ struct Api {
 
 impl Api {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let node = Running::start(dir.path(), &[]);
+        let mut command = Running::command(dir.path());
+        let node = Running::spawn(command.envs(environment.iter().copied()), dir.path());
         let token = std::fs::read_to_string(dir.path().join("api.token")).unwrap();
         let authorisation = format!("Authorization: Bearer {}", token.trim());
         Self { addr: node.api_addr(), node, authorisation, _dir: dir }
     }
 
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+        stream
+    }
+
     /// A request with exactly these header fields, and what tells the length of its body; status and whole answer.
     fn ask(&self, method: &str, target: &str, headers: &[&str], body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+        let mut stream = self.connect();
         let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
         headers.iter().for_each(|header| request += &format!("{header}\r\n"));
         request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
@@ -197,5 +207,62 @@ fn a_page_of_another_site_can_take_no_answer_and_no_place_of_a_stream() {
         for header in ["cross-origin-resource-policy: same-origin", "x-content-type-options: nosniff"] {
             assert!(answer.contains(header), "{path}: {answer}");
         }
+    }
+}
+
+/// Asks for the status on a connection that stays open, and reads the answer.
+fn ask_and_stay(mut stream: &TcpStream) {
+    stream.write_all(STATUS).unwrap();
+    let mut answer = [0; 16 * 1024];
+    let read = stream.read(&mut answer).unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..read]));
+}
+
+const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn no_more_connections_are_served_at_once_than_are_configured() {
+    let api = Api::with(&[("BT2C_API_CONNECTIONS", "2")]);
+    let held = [api.connect(), api.connect()];
+    held.iter().for_each(ask_and_stay);
+    let mut third = api.connect();
+    third.write_all(STATUS).unwrap();
+    // Long enough for the third, were it served.
+    (0..50).for_each(|_| ask_and_stay(&held[0]));
+    third.set_nonblocking(true).unwrap();
+    let waits = third.read(&mut [0]).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+    third.set_nonblocking(false).unwrap();
+    drop(held);
+    assert_eq!(third.read(&mut [0]).unwrap(), 1, "its turn has come");
+}
+
+#[test]
+fn a_chunked_body_is_bounded_like_any_other() {
+    let api = Api::start();
+    for (chunked, chunks, expected) in
+        [(true, 128, 400), (true, 129, 413), (false, 128, 400), (false, 129, 413)]
+    {
+        let mut stream = api.connect();
+        let length = if chunked {
+            "Transfer-Encoding: chunked".to_owned()
+        } else {
+            format!("Content-Length: {}", chunks * 0x1000)
+        };
+        let head = format!("POST /bans HTTP/1.1\r\nHost: {OWN}\r\n{}\r\n{length}\r\n\r\n", api.authorisation);
+        stream.write_all(head.as_bytes()).unwrap();
+        let chunk = "x".repeat(0x1000);
+        let chunk = if chunked { format!("1000\r\n{chunk}\r\n") } else { chunk };
+        let mut writer = stream.try_clone().unwrap();
+        let mut said = [0; 12];
+        std::thread::scope(|scope| {
+            // It may be closed on before all of it is taken.
+            scope.spawn(move || {
+                let sent = (0..chunks).try_for_each(|_| writer.write_all(chunk.as_bytes()));
+                sent.and_then(|()| if chunked { writer.write_all(b"0\r\n\r\n") } else { Ok(()) })
+            });
+            stream.read_exact(&mut said).unwrap();
+        });
+        assert_eq!(String::from_utf8_lossy(&said), format!("HTTP/1.1 {expected}"), "{chunks} chunks");
     }
 }

@@ -87,25 +87,6 @@ fn a_running_node_keeps_its_chain_to_itself_and_another_network_out() {
 }
 
 #[test]
-fn a_killed_sync_goes_on_and_ends_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-    bt2c_in(&a, &["chain", "generate", "--blocks", "3000", "--txs", "1"]).ok();
-    let made = info(&a);
-    let source = Running::start(&a, &[]);
-    let addr = source.p2p_addr();
-    let connect = ["--connect", addr.as_str()];
-    let half = Running::start(&b, &connect);
-    half.wait_for(" block");
-    half.kill();
-    let whole = Running::start(&b, &connect);
-    whole.wait_until("/status", |status| status["tip_hash"] == made["tip_hash"]);
-    assert_eq!(whole.terminate().code(), Some(0));
-    let verified = bt2c_in(&b, &["chain", "verify", "--json"]).json();
-    assert_eq!((&verified["tip_hash"], &verified["height"]), (&made["tip_hash"], &made["height"]));
-}
-
-#[test]
 fn a_checkpoint_is_synced_to_and_a_wrong_one_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));

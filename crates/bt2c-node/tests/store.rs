@@ -8,7 +8,7 @@ use std::{
     io::Write,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -49,7 +49,20 @@ fn body_bytes(home: &Path) -> u64 {
     segments.filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// Imports lines, and kills the process when it has begun to store for this many times; says whether it was still running.
+/// Kills a process when it has begun to store for this many times, or has all these bytes; says whether it was still
+/// running.
+fn kill_when_it_stores(process: &mut Child, home: &Path, times: u32, all: u64) -> bool {
+    let (mut seen, mut left) = (body_bytes(home), times);
+    while left > 0 && seen < all && process.try_wait().expect("it is our child").is_none() {
+        let now = body_bytes(home);
+        left -= u32::from(now > seen);
+        seen = now;
+        std::thread::yield_now();
+    }
+    process.kill().expect("it is our child");
+    process.wait().expect("it ends").code().is_none()
+}
+
 fn import_and_kill(home: &Path, lines: &[String], times: u32) -> bool {
     let mut import = binary()
         .args(["chain", "import", "-", "--data-dir"])
@@ -65,54 +78,76 @@ fn import_and_kill(home: &Path, lines: &[String], times: u32) -> bool {
             // The pipe breaks when the process is killed.
             let _ = lines.iter().try_for_each(|line| input.write_all(line.as_bytes()));
         });
-        let (mut seen, mut left) = (body_bytes(home), times);
-        while left > 0 && import.try_wait().expect("it is our child").is_none() {
-            let now = body_bytes(home);
-            left -= u32::from(now > seen);
-            seen = now;
-            std::thread::yield_now();
-        }
-        import.kill().expect("it is our child");
-        import.wait().expect("it ends").code().is_none()
+        kill_when_it_stores(&mut import, home, times, u64::MAX)
     })
 }
 
-#[test]
-fn fifty_kills_lose_nothing_that_was_stored() {
+/// Kills fifty processes that store a chain of these blocks: `kill` starts one, given what it lacks, ends it when it has
+/// begun to store so many times, and says whether it still ran. Returns the directories, the last of them with a part.
+fn fifty_kills(dir: &Path, lines: &[String], kill: impl Fn(&Path, &[String], u32) -> bool) -> Vec<PathBuf> {
     let seed = RandomState::new().hash_one("kills");
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir().unwrap();
-    let lines = chain_of(&dir.path().join("source"), 4000);
-    let whole = dir.path().join("whole.jsonl");
-    fs::write(&whole, lines.concat()).unwrap();
-    let (mut homes, mut height) = (0, lines.len());
+    let (mut homes, mut height) = (Vec::new(), lines.len());
     let (mut half_way, mut half_written) = (0, 0);
-    let mut home = PathBuf::new();
     for round in 0..50 {
         if height + 1 >= lines.len() {
-            (height, homes) = (0, homes + 1);
-            home = dir.path().join(homes.to_string());
-            begin(&home, &lines[0]);
+            height = 0;
+            homes.push(dir.join(homes.len().to_string()));
+            begin(&homes[homes.len() - 1], &lines[0]);
         }
-        let before = body_bytes(&home);
-        let killed = import_and_kill(&home, &lines[height + 1..], rng.random_range(0..=3));
-        let written = body_bytes(&home) > before;
-        let info = bt2c_in(&home, &["chain", "info", "--json"]).json();
-        let found = usize::try_from(info["height"].as_u64().unwrap()).unwrap();
+        let home = &homes[homes.len() - 1];
+        let before = body_bytes(home);
+        let killed = kill(home, &lines[height + 1..], rng.random_range(0..=3));
+        let written = body_bytes(home) > before;
+        let info = bt2c_in(home, &["chain", "info", "--json"]).json();
+        let found =
+            info["height"].as_u64().and_then(|height| usize::try_from(height).ok()).expect("a height");
         assert!(found >= height, "round {round}: {found}, and {height} was there");
         assert_eq!(info["tip_hash"], hash_of(&lines[found]), "round {round}");
         half_way += usize::from(killed && found > height);
         half_written += usize::from(killed && written && found == height);
         height = found;
     }
-    println!("{homes} chains; {half_way} imports killed half-way, {half_written} in their first batch");
+    println!("{} chains; {half_way} killed half-way, {half_written} in their first batch", homes.len());
     assert!(half_way + half_written >= 20, "only {half_way} and {half_written}");
-    for number in 1..=homes {
-        let home = dir.path().join(number.to_string());
+    homes
+}
+
+fn assert_whole(home: &Path, lines: &[String]) {
+    let verified = bt2c_in(home, &["chain", "verify", "--json"]).json();
+    let tip = lines.len() - 1;
+    assert_eq!((&verified["height"], &verified["tip_hash"]), (&tip.into(), &hash_of(&lines[tip])));
+}
+
+#[test]
+fn fifty_kills_lose_nothing_that_was_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = chain_of(&dir.path().join("source"), 4000);
+    let whole = dir.path().join("whole.jsonl");
+    fs::write(&whole, lines.concat()).unwrap();
+    for home in fifty_kills(dir.path(), &lines, import_and_kill) {
         bt2c_in(&home, &["chain", "import", whole.to_str().unwrap()]).ok();
-        let verified = bt2c_in(&home, &["chain", "verify", "--json"]).json();
-        assert_eq!((&verified["height"], &verified["tip_hash"]), (&4000.into(), &hash_of(&lines[4000])));
+        assert_whole(&home, &lines);
+    }
+}
+
+#[test]
+fn a_node_killed_fifty_times_syncs_on_and_ends_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let lines = chain_of(&source, 4000);
+    let all = body_bytes(&source);
+    let source = Running::start(&source, &[]);
+    let connect = ["--connect", &source.p2p_addr()];
+    let homes = fifty_kills(dir.path(), &lines, |home, _, times| {
+        kill_when_it_stores(&mut Running::start(home, &connect).child, home, times, all)
+    });
+    for home in homes {
+        let node = Running::start(&home, &connect);
+        node.wait_until("/status", |status| status["height"] == 4000);
+        assert_eq!(node.terminate().code(), Some(0));
+        assert_whole(&home, &lines);
     }
 }
 
@@ -204,14 +239,8 @@ fn old_blocks_go_when_asked_and_the_rest_is_served_checked_and_exported() {
 fn a_running_node_prunes_as_it_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     chain_of(dir.path(), 400);
-    let fixed = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"];
-    let mut command = binary();
-    command
-        .env(SMALL.0, SMALL.1)
-        .env("BT2C_PRUNE_BYTES", "131072")
-        .args(fixed)
-        .arg("--data-dir")
-        .arg(dir.path());
+    let mut command = Running::command(dir.path());
+    command.env(SMALL.0, SMALL.1).env("BT2C_PRUNE_BYTES", "131072");
     let node = Running::spawn(&mut command, dir.path());
     assert!(node.get("/status")["first_block"].as_u64().unwrap() > 100);
     drop(node);

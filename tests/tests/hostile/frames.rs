@@ -133,9 +133,15 @@ async fn a_second_hello_is_a_violation() {
 
 #[tokio::test]
 async fn a_label_that_is_somebody_elses_peer_id_is_refused() {
-    let (node, mut attacker) = after_tls().await;
-    attacker.label = bt2c_security::fixtures::identity(2).peer_id().to_string()[..40].to_owned();
+    let mut node = Victim::start(|_| ()).await;
+    let theirs = bt2c_security::fixtures::identity(2).peer_id().to_string()[..40].to_owned();
+    // Certificate and hello agree.
+    let mut attacker = Attacker::tls(ip(1, 66), node.addr(), &Shown::labelled(1, theirs)).await;
     let hello = attacker.hello();
     attacker.send("hello", hello).await;
-    expect(node, attacker, CloseCode::Label, true).await;
+    let heard = attacker.rest().await;
+    assert_eq!(node.end_of(attacker.addr).await, CloseReason::Local(CloseCode::Label));
+    assert_eq!(told_code(&heard), Some("label"));
+    assert_eq!(node.counter("bt2c_p2p_offences_total{offence=\"stolen_label\"}"), 1);
+    node.is_well().await;
 }

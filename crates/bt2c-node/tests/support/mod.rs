@@ -81,7 +81,7 @@ pub(crate) fn finish(command: &mut Command) -> Outcome {
 
 /// A node that runs; killed when it is dropped.
 pub(crate) struct Running {
-    child: Child,
+    pub(crate) child: Child,
     lines: Receiver<String>,
     /// What it logged before it listened.
     pub(crate) before: Vec<String>,
@@ -93,8 +93,15 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a devnet node on free loopback ports and returns once it says that it listens.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
-        let fixed = ["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"];
-        Self::spawn(binary().args(fixed).args(args).arg("--data-dir").arg(home), home)
+        Self::spawn(Self::command(home).args(args), home)
+    }
+
+    /// What starts such a node.
+    pub(crate) fn command(home: &Path) -> Command {
+        let mut command = binary();
+        command.args(["run", "--network", "devnet", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(home);
+        command
     }
 
     pub(crate) fn spawn(command: &mut Command, home: &Path) -> Self {

@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_synced_is_not_taken_for_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        RealDisk.write_atomic(&path, b"one", false).unwrap();
+        // Takes every byte, and refuses a sync.
+        std::os::unix::fs::symlink("/dev/null", path.with_added_extension("tmp")).unwrap();
+        assert!(RealDisk.write_atomic(&path, b"two", false).is_err());
+        assert_eq!(RealDisk.read(&path).unwrap(), b"one");
+        let file = RealDisk.open(Path::new("/dev/null")).unwrap();
+        file.write_at(0, b"two").unwrap();
+        assert!(file.sync().is_err());
+    }
+
+    #[test]
     fn a_lock_is_held_until_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");

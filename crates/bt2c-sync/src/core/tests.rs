@@ -7,7 +7,7 @@ use std::time::Duration;
 use bt2c_proto::{Block, BlockHeader, Blocks, limits::FRAME_LIMIT};
 use bt2c_security::Deed;
 
-use self::network::{Behaviour, NODE, Network};
+use self::network::{Behaviour, NODE, Network, id};
 use super::*;
 use crate::{
     ChainStore, MemoryStore, check_block,
@@ -242,6 +242,42 @@ fn a_peer_that_has_nothing_of_what_it_claims_is_passed_over() {
 }
 
 #[test]
+fn who_sent_nothing_of_what_it_claimed_is_followed_after_others() {
+    let mut network = Network::new(3);
+    let chain = network.row(1, 40, 0);
+    network.give(1, &chain);
+    network.give(2, &chain);
+    network.nodes[1].behaviour = Behaviour::Empty;
+    network.connect_to(NODE, &[1, 2]);
+    network.run(Duration::from_secs(30));
+    assert_eq!(network.nodes[NODE].store.tip(), network.nodes[2].store.tip());
+    assert!(network.blamed.is_empty());
+    // While a block is stored both show the same better tip; the first would be followed, but for what it did not send.
+    let more = network.row(2, 50, 0);
+    network.push(2, NODE, more[0].clone());
+    network.run(Duration::from_millis(4));
+    for node in [1, 2] {
+        network.nodes[node].behaviour = Behaviour::Honest;
+        network.push(node, NODE, more[49].clone());
+    }
+    network.run(Duration::from_millis(60));
+    assert_eq!(network.nodes[NODE].core.leader(), Some(id(2)));
+}
+
+#[test]
+fn a_branch_that_never_follows_ours_is_given_up_after_a_few_searches() {
+    let mut network = Network::new(2);
+    let chain = network.row(1, 60, 0);
+    network.give(1, &chain);
+    network.give(NODE, &chain[..40]);
+    network.nodes[1].behaviour = Behaviour::TwoFaced;
+    network.link(NODE, 1);
+    network.run(Duration::from_secs(600));
+    assert!(network.nodes[NODE].core.is_synced(), "nobody else has more");
+    assert!(network.nodes[1].served < 20, "{}", network.nodes[1].served);
+}
+
+#[test]
 fn a_peer_that_answers_late_or_one_block_at_a_time_does_no_harm() {
     let network = among(&[Behaviour::Late(Duration::from_secs(20)), Behaviour::OneBlock]);
     assert!(network.blamed.is_empty());
@@ -295,6 +331,8 @@ fn peers_on_a_shorter_branch_do_not_mislead() {
         network.give(node, &short);
     }
     network.connect_to(0, &[2, 3, 1, 4]);
+    // Late once: preferred to who has less, all the same.
+    network.nodes[0].core.peers.get_mut(&id(1)).unwrap().demerit();
     network.run(Duration::from_secs(240));
     assert_eq!(network.nodes[0].store.tip(), network.nodes[1].store.tip());
     network.assert_nobody_blamed();

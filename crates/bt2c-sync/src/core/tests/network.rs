@@ -50,6 +50,8 @@ pub(super) enum Behaviour {
     Twice,
     /// Tells headers of nobody's chain.
     StrayHeaders,
+    /// Answers a question for one block from its chain, and for more from another branch that leaves at the genesis block.
+    TwoFaced,
 }
 
 pub(super) struct Node {
@@ -146,7 +148,7 @@ pub(super) struct Network {
     sequence: u64,
 }
 
-fn id(node: usize) -> PeerId {
+pub(super) fn id(node: usize) -> PeerId {
     PeerId::from_bytes([u8::try_from(node).unwrap() + 1; 32])
 }
 
@@ -430,6 +432,11 @@ impl Network {
                 let answer = Blocks::whole(blocks.clone());
                 self.schedule(delay * 2, by, Input::Answered { by: at, answer });
             }
+            Behaviour::TwoFaced if blocks.len() > 1 => {
+                let branch = self.test.row(&self.test.genesis_ref(), range.end_height.get(), 9);
+                let heights = range.start_height..=range.end_height;
+                blocks = branch.into_iter().filter(|block| heights.contains(&block.height())).collect();
+            }
             Behaviour::Honest
             | Behaviour::Silent
             | Behaviour::FalseHeight(_)
@@ -437,7 +444,8 @@ impl Network {
             | Behaviour::Trickles(_)
             | Behaviour::StopsShort
             | Behaviour::Overshoots
-            | Behaviour::StrayHeaders => {}
+            | Behaviour::StrayHeaders
+            | Behaviour::TwoFaced => {}
             Behaviour::Empty => blocks.clear(),
             Behaviour::WrongRange => {
                 blocks = self.test.row(&self.test.genesis_ref(), 3, 0);

@@ -294,6 +294,20 @@ fn an_index_cut_at_any_byte_is_made_anew_and_loses_nothing() {
 }
 
 #[test]
+fn an_index_that_refers_to_what_is_not_there_is_made_anew() {
+    // A segment in the middle is gone, which nobody sees who looks at its end or the tip alone.
+    let (disk, row) = closed();
+    disk.remove(&Path::new(DIR).join("blocks-000001.seg")).unwrap();
+    let height = healed(disk, &row);
+    assert!((1..29).contains(&height), "{height} left of 30");
+    // The tip is damaged, while nothing is missing.
+    let (disk, row) = closed();
+    let (segment, len) = last_segment(&disk);
+    flip(&*segment, len - 1);
+    assert_eq!(healed(disk, &row), 29);
+}
+
+#[test]
 fn leftovers_of_a_failed_batch_do_not_hide_later_blocks_from_a_new_index() {
     let test = TestConsensus::new();
     let index = Path::new(DIR).join("index.redb");
