@@ -4,6 +4,7 @@ mod action;
 mod ask;
 mod elect;
 mod fetch;
+mod fork;
 mod headers;
 mod ledger;
 mod orphans;
@@ -15,6 +16,7 @@ mod recent;
 mod stall;
 mod storing;
 mod verdicts;
+mod window;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -10,8 +10,9 @@ use bt2c_proto::{
 use super::{
     Action, Core, GenesisState, PeerState, Purpose,
     elect::SHOW_WITHIN,
+    fork::Next,
     peers::{Claim, Request},
-    pursuit::{Next, Pursuit, Stage},
+    pursuit::{Pursuit, Stage},
 };
 use crate::{config::PART_BYTES, event::Event};
 

@@ -7,8 +7,10 @@ use bt2c_security::Deed;
 
 use super::{
     Action, Blame, Checking, Core, GenesisState, PeerState, Purpose, Unchecked,
+    fork::{ForkSearch, Next},
     peers::{Claim, Request},
-    pursuit::{ForkSearch, Next, Piece, PieceState, Stage, Trouble},
+    pursuit::{Stage, Trouble},
+    window::{Piece, PieceState},
 };
 use crate::{
     chain::{BlockRef, CheckedBlock},

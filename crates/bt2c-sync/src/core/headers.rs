@@ -6,8 +6,9 @@ use bt2c_proto::{BlockHash, BlockHeader, GetHeaders, PeerId, Time, limits::MAX_H
 
 use super::{
     Action, Blame, Core, PeerState,
+    fork::ForkSearch,
     peers::HeadersRequest,
-    pursuit::{ForkSearch, Pursuit, Stage},
+    pursuit::{Pursuit, Stage},
 };
 use crate::{chain::BlockRef, consensus::Invalid};
 

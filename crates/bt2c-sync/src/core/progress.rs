@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use bt2c_proto::Time;
 
-use super::{Core, pursuit::PieceState};
+use super::{Core, window::PieceState};
 use crate::event::{Event, SyncProgress};
 
 /// What holds up synchronisation most.

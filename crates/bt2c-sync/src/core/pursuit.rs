@@ -16,7 +16,11 @@ use std::collections::BTreeMap;
 
 use bt2c_proto::{BlockHash, BlockHeader, PeerId};
 
-use crate::chain::{BlockRef, CheckedBlock};
+use super::{
+    fork::ForkSearch,
+    window::{Piece, PieceState, Window},
+};
+use crate::chain::BlockRef;
 
 #[derive(Debug)]
 pub(super) struct Pursuit {
@@ -24,16 +28,12 @@ pub(super) struct Pursuit {
     pub(super) stage: Stage,
     /// The last block of the branch that is stored, or being stored.
     pub(super) cursor: BlockRef,
-    /// Blocks above the cursor, by height.
-    window: BTreeMap<u64, Piece>,
-    /// Bytes of these blocks.
-    bytes: usize,
-    /// The end of the gapless run of them above the cursor.
-    run_end: u64,
+    /// Blocks above the cursor.
+    window: Window,
     /// Up to which height the window is of the leader's branch, without gaps.
     trusted: u64,
-    /// Whether that has to be found out anew.
-    unsettled: bool,
+    /// From which height on that has to be found out anew, if it has.
+    unsettled: Option<u64>,
     /// Headers of the leader's branch above the cursor, with good seals, without gaps.
     headers: BTreeMap<u64, BlockHeader>,
     /// Headers of the leader's are with the workers, as this job.
@@ -52,24 +52,6 @@ pub(super) enum Stage {
     Fetching,
 }
 
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) from: PeerId,
-    pub(super) place: BlockRef,
-    pub(super) size: usize,
-    pub(super) state: PieceState,
-}
-
-#[derive(Debug)]
-pub(super) enum PieceState {
-    /// With the workers, as this job.
-    Checking(u64),
-    /// Ready to be stored.
-    Checked(CheckedBlock),
-    /// Stored already, beside the main chain.
-    Stored,
-}
-
 /// What does not fit together in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -85,11 +67,9 @@ impl Pursuit {
             leader,
             stage: Stage::Fetching,
             cursor,
-            window: BTreeMap::new(),
-            bytes: 0,
-            run_end: cursor.height.get(),
+            window: Window::default(),
             trusted: cursor.height.get(),
-            unsettled: false,
+            unsettled: None,
             headers: BTreeMap::new(),
             headers_job: None,
             searches: 0,
@@ -113,9 +93,8 @@ impl Pursuit {
         self.window.clear();
         self.headers.clear();
         self.headers_job = None;
-        self.bytes = 0;
         self.cursor = cursor;
-        (self.run_end, self.trusted) = (cursor.height.get(), cursor.height.get());
+        (self.trusted, self.unsettled) = (cursor.height.get(), None);
     }
 
     /// Follows another leader, with what is there.
@@ -127,39 +106,34 @@ impl Pursuit {
     }
 
     pub(super) fn piece(&self, height: u64) -> Option<&Piece> {
-        self.window.get(&height)
+        self.window.get(height)
     }
 
     pub(super) fn piece_mut(&mut self, height: u64) -> Option<&mut Piece> {
-        self.window.get_mut(&height)
+        self.window.get_mut(height)
     }
 
     pub(super) fn insert(&mut self, piece: Piece) {
         let height = piece.place.height.get();
-        self.bytes += piece.size;
-        if let Some(before) = self.window.insert(height, piece) {
-            self.bytes -= before.size;
-            self.distrust();
+        match self.window.insert(piece) {
+            Some(_) => self.distrust(),
+            None => self.unsettle(height),
         }
-        while self.window.contains_key(&(self.run_end + 1)) {
-            self.run_end += 1;
-        }
-        self.unsettled = true;
+    }
+
+    /// What the window is of may be known better from this height on.
+    fn unsettle(&mut self, height: u64) {
+        self.unsettled = Some(self.unsettled.map_or(height, |before| before.min(height)));
     }
 
     /// Nothing is known any more of what the window is of.
     fn distrust(&mut self) {
         self.trusted = self.cursor.height.get();
-        self.unsettled = true;
+        self.unsettle(self.next_height());
     }
 
     fn retain(&mut self, keep: impl Fn(u64, &Piece) -> bool) {
-        self.window.retain(|height, piece| keep(*height, piece));
-        self.bytes = self.window.values().map(|piece| piece.size).sum();
-        self.run_end = self.cursor.height.get();
-        while self.window.contains_key(&(self.run_end + 1)) {
-            self.run_end += 1;
-        }
+        self.window.retain(keep);
         self.distrust();
     }
 
@@ -180,12 +154,12 @@ impl Pursuit {
 
     /// Bytes of the window.
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.window.bytes()
     }
 
     /// The end of the gapless run of blocks above the cursor.
-    pub(super) const fn run_end(&self) -> u64 {
-        self.run_end
+    pub(super) fn run_end(&self) -> u64 {
+        self.window.run_end(self.next_height()).unwrap_or(self.cursor.height.get())
     }
 
     /// How many of the next blocks are here and known to be of the leader's branch.
@@ -205,6 +179,9 @@ impl Pursuit {
 
     /// Takes headers of the leader's with good seals, as far as they continue what is known.
     pub(super) fn extend_headers(&mut self, headers: Vec<BlockHeader>) {
+        if let Some(first) = headers.first() {
+            self.unsettle(first.height.get());
+        }
         for header in headers {
             let follows = match self.last_header() {
                 Some((height, hash)) => header.height.get() == height + 1 && header.previous_hash == hash,
@@ -215,7 +192,6 @@ impl Pursuit {
                 self.headers.insert(header.height.get(), header);
             }
         }
-        self.unsettled = true;
     }
 
     /// The leader has another block at this height than its headers say: its chain changed.
@@ -232,47 +208,51 @@ impl Pursuit {
     /// Finds out how far the window is of the leader's branch: from the leader's highest block of the gapless run above
     /// the cursor down, link by link.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
-        if !std::mem::take(&mut self.unsettled) {
+        let Some(from) = self.unsettled.take() else { return Ok(()) };
+        // Below is nothing of the leader's that was not seen before.
+        let (from, end) = (from.max(self.trusted + 1), self.run_end());
+        if from > end {
             return Ok(());
         }
-        let new = self.trusted + 1..=self.run_end;
-        let Some(top) = new.rev().find(|height| self.is_leaders(&self.window[height])) else { return Ok(()) };
-        for height in (self.trusted.max(self.next_height())..top).rev() {
-            let piece = &self.window[&height];
-            if !piece.place.is_parent_of(&self.window[&(height + 1)].place) {
-                let from = piece.from;
-                // Of two blocks of the leader's that do not fit, either can be of a branch that it has left.
-                let all = from == self.leader;
-                self.retain(|other, piece| piece.from != from || (other > height && !all));
-                return Err(Trouble::Diverged(from));
-            }
+        let top = self.window.range(from..=end).rev().find(|piece| self.is_leaders(piece));
+        let Some(top) = top.map(|piece| piece.place) else { return Ok(()) };
+        let (first, last) = (self.trusted.max(self.next_height()), top.height.get());
+        let mut above = top;
+        let broken = self.window.range(first..last).rev().find(|piece| {
+            let fits = piece.place.is_parent_of(&above);
+            above = piece.place;
+            !fits
+        });
+        if let Some((peer, height)) = broken.map(|piece| (piece.from, piece.place.height.get())) {
+            // Of two blocks of the leader's that do not fit, either can be of a branch that it has left.
+            let all = peer == self.leader;
+            self.retain(|other, piece| piece.from != peer || (other > height && !all));
+            return Err(Trouble::Diverged(peer));
         }
-        if self.trusted < self.next_height()
-            && self.window[&self.next_height()].place.parent != self.cursor.hash
-        {
+        if self.trusted < self.next_height() && above.parent != self.cursor.hash {
             return Err(Trouble::NotOurs);
         }
-        self.trusted = top;
+        self.trusted = last;
         Ok(())
     }
 
     /// The highest height, up to `last`, of the gapless run above the cursor, if it is not yet known to be of the leader's
     /// branch: the block to ask the leader for, so that it is.
     pub(super) fn unconfirmed(&self, last: u64) -> Option<u64> {
-        Some(self.run_end.min(last)).filter(|top| *top > self.trusted)
+        Some(self.run_end().min(last)).filter(|top| *top > self.trusted)
     }
 
     /// The leader sent this block, too: what is below is of its branch.
     pub(super) fn confirm(&mut self, height: u64) {
-        if let Some(piece) = self.window.get_mut(&height) {
+        if let Some(piece) = self.window.get_mut(height) {
             piece.from = self.leader;
-            self.unsettled = true;
+            self.unsettle(height);
         }
     }
 
     /// The next block to store, whoever's branch it is of.
     pub(super) fn front(&self) -> Option<&Piece> {
-        self.window.get(&self.next_height())
+        self.window.get(self.next_height())
     }
 
     /// The next block to store, if the leader's branch is known to have it.
@@ -282,75 +262,14 @@ impl Pursuit {
 
     /// Moves the cursor over the head.
     pub(super) fn advance(&mut self) -> Option<Piece> {
-        let piece = self.window.remove(&self.next_height())?;
+        let piece = self.window.pop(self.next_height())?;
         self.headers.remove(&self.next_height());
-        self.bytes -= piece.size;
         self.cursor = piece.place;
         Some(piece)
     }
 
     /// The runs of heights above the cursor, up to `last`, that are neither here nor in one of `asked`; ascending.
     pub(super) fn gaps(&self, last: u64, asked: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
-        let beyond = self.window.range(self.run_end + 1..);
-        let mut covered: Vec<(u64, u64)> = beyond.map(|(height, _)| (*height, *height)).collect();
-        covered.extend(asked);
-        covered.push((last.saturating_add(1), last.saturating_add(1)));
-        covered.sort_unstable();
-        let (mut gaps, mut next) = (Vec::new(), self.run_end + 1);
-        for (start, end) in covered {
-            if next < start && next <= last {
-                gaps.push((next, last.min(start - 1)));
-            }
-            next = next.max(end.saturating_add(1));
-        }
-        gaps
+        self.window.gaps(self.next_height(), last, asked)
     }
 }
-
-/// The search for the last block that two branches share, with single-block questions: downwards in doubling steps (forks
-/// are shallow), then by halves.
-#[derive(Debug)]
-pub(super) struct ForkSearch {
-    lowest: u64,
-    differs: u64,
-    shares: Option<u64>,
-    step: u64,
-}
-
-/// What a [`ForkSearch`] wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Whether the block at this height is ours.
-    Ask(u64),
-    /// The last shared block is here.
-    Found(u64),
-    /// There is no shared block as high as `lowest`.
-    TooDeep,
-}
-
-impl ForkSearch {
-    pub(super) const fn new(lowest: u64, differs: u64) -> Self {
-        Self { lowest, differs, shares: None, step: 1 }
-    }
-
-    pub(super) fn next(&self) -> Next {
-        match self.shares {
-            Some(shares) if shares + 1 >= self.differs => Next::Found(shares),
-            Some(shares) => Next::Ask(shares + (self.differs - shares) / 2),
-            None if self.differs <= self.lowest => Next::TooDeep,
-            None => Next::Ask(self.differs.saturating_sub(self.step).max(self.lowest)),
-        }
-    }
-
-    pub(super) fn answer(&mut self, height: u64, shared: bool) {
-        if shared {
-            self.shares = Some(height);
-        } else {
-            self.differs = height;
-            self.step = self.step.saturating_mul(2);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

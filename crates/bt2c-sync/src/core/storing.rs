@@ -3,7 +3,7 @@
 use bt2c_proto::{PeerId, Time};
 use bt2c_security::Deed;
 
-use super::{Action, BlockVerdict, Core, SubmitError, pursuit::PieceState, pushes::Senders};
+use super::{Action, BlockVerdict, Core, SubmitError, pushes::Senders, window::PieceState};
 use crate::{
     chain::{BlockRef, CheckedBlock},
     consensus::{Invalid, InvalidBlock, Unknown, Verdict},
