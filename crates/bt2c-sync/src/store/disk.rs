@@ -6,6 +6,7 @@
 //! were pruned.
 
 mod backend;
+mod blocks;
 mod format;
 mod index;
 mod opening;
@@ -30,8 +31,9 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::prune::Pruned;
 use self::{
+    blocks::Entry,
     format::check_format,
-    index::{Entry, Index},
+    index::Index,
     opening::{Genesis, Opened, damaged, lock, open_and_heal, open_index_file},
     segments::{End, Record, Segments, io_error},
 };

@@ -2,13 +2,15 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `blocks` | hash | entry: place in the tree and in the segments |
-//! | `main` | height | entry of the main chain's block; the last one is the tip |
+//! | `heights` | hash | height, of every block |
+//! | `main` | height | entry of the main chain's block: its place in the tree and in the segments; the last one is the tip |
+//! | `beside` | hash | entry of a block that is not on the main chain |
 //! | `transactions` | date, hash, hash of the block that holds it | – |
 //! | `end` | `segment`, `offset` | where the next record goes |
 //!
 //! `transactions` does not depend on which path is the main chain, so a reorganisation leaves it alone; its keys lie in
-//! the order of dates, so forgetting the old ones is cutting off a prefix.
+//! the order of dates, so forgetting the old ones is cutting off a prefix. `heights` is what grows with the chain in no
+//! order, where each batch touches pages all over: its rows are as short as they can be.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +23,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 use super::{
     backend::Backend,
+    blocks::{BESIDE, Entry, HEIGHTS, MAIN, ReadBlocks, WriteBlocks},
     segments::{End, Location},
 };
 use crate::{
@@ -29,23 +32,12 @@ use crate::{
     store::StoreError,
 };
 
-pub(super) const ENTRY_LEN: usize = 96;
 const TX_KEY_LEN: usize = 72;
 
-type EntryBytes = [u8; ENTRY_LEN];
 type TxKeyBytes = [u8; TX_KEY_LEN];
 
-const BLOCKS: TableDefinition<'_, &[u8; 32], &EntryBytes> = TableDefinition::new("blocks");
-const MAIN: TableDefinition<'_, u64, &EntryBytes> = TableDefinition::new("main");
 const TRANSACTIONS: TableDefinition<'_, &TxKeyBytes, ()> = TableDefinition::new("transactions");
 const END: TableDefinition<'_, &str, u64> = TableDefinition::new("end");
-
-/// A block's place in the tree and in the segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) place: BlockRef,
-    pub(super) location: Location,
-}
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -59,7 +51,7 @@ impl From<redb::Error> for StoreError {
 }
 
 /// Any of redb's errors as ours.
-fn failed(error: impl Into<redb::Error>) -> StoreError {
+pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::from(error.into())
 }
 
@@ -71,8 +63,9 @@ impl Index {
             .map_err(failed)?;
         let index = Self { database };
         let transaction = index.begin()?;
-        transaction.open_table(BLOCKS).map_err(failed)?;
+        transaction.open_table(HEIGHTS).map_err(failed)?;
         transaction.open_table(MAIN).map_err(failed)?;
+        transaction.open_table(BESIDE).map_err(failed)?;
         transaction.open_table(TRANSACTIONS).map_err(failed)?;
         transaction.open_table(END).map_err(failed)?;
         transaction.commit().map_err(failed)?;
@@ -105,9 +98,7 @@ impl Index {
 
     pub(super) fn block(&self, hash: &BlockHash) -> Result<Option<Entry>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let table = transaction.open_table(BLOCKS).map_err(failed)?;
-        let found = table.get(hash.as_bytes()).map_err(failed)?;
-        Ok(found.map(|entry| Entry::read(entry.value())))
+        ReadBlocks::read(&transaction)?.entry(hash)
     }
 
     /// The main-chain entries of a range of heights, up to the first that `take` refuses.
@@ -135,22 +126,17 @@ impl Index {
         hashes: impl Iterator<Item = &'a BlockHash>,
     ) -> Result<Vec<bool>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let table = transaction.open_table(BLOCKS).map_err(failed)?;
+        let table = transaction.open_table(HEIGHTS).map_err(failed)?;
         hashes.map(|hash| Ok(table.get(hash.as_bytes()).map_err(failed)?.is_some())).collect()
     }
 
     /// Every block that is not on the main chain, in the order of the segments.
     pub(super) fn beside_main(&self) -> Result<Vec<Entry>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-        let main = transaction.open_table(MAIN).map_err(failed)?;
+        let table = transaction.open_table(BESIDE).map_err(failed)?;
         let mut beside = Vec::new();
-        for row in blocks.iter().map_err(failed)? {
-            let entry = Entry::read(row.map_err(failed)?.1.value());
-            let here = main.get(entry.place.height.get()).map_err(failed)?;
-            if here.is_none_or(|here| Entry::read(here.value()) != entry) {
-                beside.push(entry);
-            }
+        for row in table.iter().map_err(failed)? {
+            beside.push(Entry::read(row.map_err(failed)?.1.value()));
         }
         beside.sort_unstable_by_key(|entry| (entry.location.segment, entry.location.offset));
         Ok(beside)
@@ -178,16 +164,20 @@ impl Index {
     pub(super) fn blocks_with(&self, keys: &[TxKey]) -> Result<Vec<Vec<BlockRef>>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let transactions = transaction.open_table(TRANSACTIONS).map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        let blocks = ReadBlocks::read(&transaction)?;
+        let latest =
+            transactions.last().map_err(failed)?.map(|(key, _)| transaction_of(key.value()).timestamp);
         let of_one = |key: &TxKey| {
             let (first, last) = (tx_key(key, &[0; 32]), tx_key(key, &[0xff; 32]));
             let mut found = Vec::new();
+            // Most of what is asked for while a chain is synced is later than all that is here.
+            if latest.is_none_or(|latest| key.timestamp > latest) {
+                return Ok(found);
+            }
             for row in transactions.range::<&TxKeyBytes>(&first..=&last).map_err(failed)? {
                 let row = row.map_err(failed)?;
-                let hash = block_of(row.0.value());
-                if let Some(entry) = blocks.get(&hash).map_err(failed)? {
-                    found.push(Entry::read(entry.value()).place);
-                }
+                let hash = BlockHash::from_bytes(block_of(row.0.value()));
+                found.extend(blocks.entry(&hash)?.map(|entry| entry.place));
             }
             Ok(found)
         };
@@ -204,8 +194,8 @@ impl Index {
         reorg_depth: u64,
     ) -> Result<BlockRef, StoreError> {
         let transaction = self.begin()?;
-        insert(&transaction, batch)?;
-        let tip = set_tip(&transaction, tip)?;
+        let tip = WriteBlocks::write(&transaction)?.append(batch, tip)?;
+        remember(&transaction, batch)?;
         forget(&transaction, tip.height.saturating_sub(reorg_depth))?;
         {
             let mut table = transaction.open_table(END).map_err(failed)?;
@@ -217,62 +207,15 @@ impl Index {
     }
 }
 
-fn insert(transaction: &WriteTransaction, batch: &[(&CheckedBlock, Location)]) -> Result<(), StoreError> {
-    let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+/// Takes the transactions of blocks.
+fn remember(transaction: &WriteTransaction, batch: &[(&CheckedBlock, Location)]) -> Result<(), StoreError> {
     let mut transactions = transaction.open_table(TRANSACTIONS).map_err(failed)?;
-    let mut before = None;
-    for (block, location) in batch {
-        let place = block.place;
-        let is_child = before.replace(place.hash) == Some(place.parent);
-        if !is_child
-            && place.height > Height::GENESIS
-            && blocks.get(place.parent.as_bytes()).map_err(failed)?.is_none()
-        {
-            return Err(StoreError::Missing(place.parent));
-        }
-        let entry = Entry { place, location: *location };
-        blocks.insert(place.hash.as_bytes(), &entry.write()).map_err(failed)?;
+    for (block, _) in batch {
         for key in &block.transactions {
-            transactions.insert(&tx_key(key, place.hash.as_bytes()), ()).map_err(failed)?;
+            transactions.insert(&tx_key(key, block.place.hash.as_bytes()), ()).map_err(failed)?;
         }
     }
     Ok(())
-}
-
-/// Walks from `tip` down to the main chain, then makes that path the main chain's end.
-fn set_tip(transaction: &WriteTransaction, tip: BlockHash) -> Result<BlockRef, StoreError> {
-    let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-    let mut main = transaction.open_table(MAIN).map_err(failed)?;
-    let mut path = Vec::new();
-    let mut at = tip;
-    loop {
-        let entry = blocks.get(at.as_bytes()).map_err(failed)?.ok_or(StoreError::Missing(at))?;
-        let entry = Entry::read(entry.value());
-        let height = entry.place.height.get();
-        let here = main.get(height).map_err(failed)?;
-        if here.is_some_and(|here| Entry::read(here.value()).place.hash == at) {
-            break;
-        }
-        at = entry.place.parent;
-        path.push(entry);
-        if height == 0 {
-            break;
-        }
-    }
-    let new_tip = match path.first() {
-        Some(entry) => entry.place,
-        None => {
-            Entry::read(blocks.get(tip.as_bytes()).map_err(failed)?.ok_or(StoreError::Missing(tip))?.value())
-                .place
-        }
-    };
-    while main.last().map_err(failed)?.is_some_and(|(height, _)| height.value() > new_tip.height.get()) {
-        main.pop_last().map_err(failed)?;
-    }
-    for entry in path.into_iter().rev() {
-        main.insert(entry.place.height.get(), &entry.write()).map_err(failed)?;
-    }
-    Ok(new_tip)
 }
 
 /// Forgets transactions that are too old for any block above `lowest`: those are dated later than the block there.
@@ -301,37 +244,4 @@ fn block_of(key: &TxKeyBytes) -> [u8; 32] {
 fn transaction_of(key: &TxKeyBytes) -> TxKey {
     let timestamp = u64::from_be_bytes(key[..8].try_into().expect("8 bytes"));
     TxKey { timestamp, hash: TxHash::from_bytes(key[8..40].try_into().expect("32 bytes")) }
-}
-
-impl Entry {
-    pub(super) fn write(&self) -> EntryBytes {
-        let mut bytes = [0; ENTRY_LEN];
-        bytes[..32].copy_from_slice(self.place.hash.as_bytes());
-        bytes[32..64].copy_from_slice(self.place.parent.as_bytes());
-        bytes[64..72].copy_from_slice(&self.place.height.get().to_be_bytes());
-        bytes[72..80].copy_from_slice(&self.place.timestamp.to_be_bytes());
-        bytes[80..84].copy_from_slice(&self.location.segment.to_be_bytes());
-        bytes[84..92].copy_from_slice(&self.location.offset.to_be_bytes());
-        bytes[92..].copy_from_slice(&self.location.len.to_be_bytes());
-        bytes
-    }
-
-    pub(super) fn read(bytes: &EntryBytes) -> Self {
-        fn part<const N: usize>(bytes: &EntryBytes, at: usize) -> [u8; N] {
-            bytes[at..at + N].try_into().expect("the parts lie inside the entry")
-        }
-        Self {
-            place: BlockRef {
-                hash: BlockHash::from_bytes(part(bytes, 0)),
-                parent: BlockHash::from_bytes(part(bytes, 32)),
-                height: Height::new(u64::from_be_bytes(part(bytes, 64))),
-                timestamp: u64::from_be_bytes(part(bytes, 72)),
-            },
-            location: Location {
-                segment: u32::from_be_bytes(part(bytes, 80)),
-                offset: u64::from_be_bytes(part(bytes, 84)),
-                len: u32::from_be_bytes(part(bytes, 92)),
-            },
-        }
-    }
 }

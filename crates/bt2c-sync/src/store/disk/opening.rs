@@ -7,7 +7,8 @@ use bt2c_proto::{BlockHash, Height};
 
 use super::{
     DiskStoreConfig,
-    index::{Entry, Index},
+    blocks::Entry,
+    index::Index,
     segments::{End, Record, Segments, io_error},
 };
 use crate::{chain::BlockRef, store::StoreError};

@@ -14,7 +14,7 @@
 use bt2c_proto::TxHash;
 use bytes::Bytes;
 
-use super::index::{ENTRY_LEN, Entry};
+use super::blocks::{ENTRY_LEN, Entry};
 use crate::chain::{CheckedBlock, TxKey};
 
 const MAGIC: &[u8; 8] = b"bt2cprn1";
