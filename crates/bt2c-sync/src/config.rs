@@ -42,7 +42,7 @@ pub struct SyncConfig {
     pub max_pushed_bytes: usize,
     /// Transactions that are being checked; default 2000.
     pub max_pushed_transactions: usize,
-    /// Most blocks stored at once; default 4096. One fsync a batch: more is faster, and more to wait for.
+    /// Most blocks stored at once; default 1024. One fsync a batch: more is faster, and more to hold in memory.
     pub batch_blocks: usize,
     /// Bytes of such blocks; default 16 MiB.
     pub batch_bytes: usize,
@@ -71,7 +71,7 @@ impl Default for SyncConfig {
             max_pushed_blocks: 64,
             max_pushed_bytes: 16 << 20,
             max_pushed_transactions: 2000,
-            batch_blocks: 4096,
+            batch_blocks: 1024,
             batch_bytes: 16 << 20,
             store_retry: Duration::from_secs(5),
             progress_interval: Duration::from_secs(1),

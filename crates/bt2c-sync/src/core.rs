@@ -103,6 +103,10 @@ const MAX_THROTTLE: Duration = Duration::from_secs(180);
 /// What a block is taken to have before one was seen, in bytes.
 const GUESSED_BLOCK: usize = 8 * 1024;
 
+/// Batches that may wait for the one that is being stored: enough that the store never waits, and no more, for this is what a
+/// sync holds in memory.
+const BATCHES_READY: u64 = 2;
+
 /// Leaders given up in a row at one input, each for cause, before waiting for the next input.
 const MAX_ELECTIONS: usize = 16;
 
@@ -253,7 +257,8 @@ impl Core {
     pub fn is_saturated(&self) -> bool {
         self.pursuit.as_ref().is_some_and(|pursuit| {
             let (ready, bytes) = (pursuit.ready(), pursuit.bytes());
-            ready > 0 && (ready >= self.config.window_blocks / 2 || bytes >= self.config.window_bytes / 2)
+            let enough = (self.config.window_blocks / 2).min(BATCHES_READY * self.config.batch_blocks as u64);
+            ready > 0 && (ready >= enough || bytes >= self.config.window_bytes / 2)
         })
     }
 

@@ -16,12 +16,10 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Blocks of the long chain; none has a transaction.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    blocks: u64,
-    /// Blocks of the short chain.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    beside: u64,
+    /// Lengths of the chains, none with a transaction; each is compared with the first.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000],
+        value_parser = clap::value_parser!(u64).range(1..))]
+    blocks: Vec<u64>,
     #[command(flatten)]
     limits: Limits,
     /// Prints the figures as JSON.
@@ -29,45 +27,50 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What the long chain may take beside what the short one does and the index's cache, which only a long chain fills: a
-/// quarter for the allocator.
+/// What a longer chain may take, in what the first one does and the index's cache, which only a long chain fills: a quarter
+/// more for the allocator.
 const FLAT: f64 = 1.25;
-
-const MIB: f64 = 1_048_576.0;
 
 #[derive(Debug, Serialize)]
 struct Figures {
-    synced: [Synced; 2],
+    #[serde(flatten)]
+    synced: Synced,
+    /// Of the memory to that of the first chain.
     ratio: f64,
-    /// Bytes that the long chain may take.
-    bound: f64,
 }
 
-/// Syncs both chains, each in a process of its own, and compares what these had in memory at most.
+/// Syncs each chain in a process of its own, and compares what these had in memory at most.
 pub(super) fn run(root: &Path, args: &Args) -> Result<()> {
     let bench = directory(root)?;
-    let sync = |blocks| -> Result<Synced> {
+    let mut lines: Vec<Figures> = Vec::new();
+    for &blocks in &args.blocks {
         let (chain, tip) = Recipe { blocks, transactions: 0 }.make(&bench)?;
         let scratch = Scratch::new(&bench, "memory")?;
         eprintln!("syncing {blocks} blocks");
-        Servers::start(&chain, 1, args.limits)?.sync(scratch.path(), tip.height.get(), None)
-    };
-    let synced = [sync(args.beside)?, sync(args.blocks)?];
-    let [short, long] = synced.map(|synced| as_float(synced.peak_memory));
-    ensure!(short > 0.0, "this system does not tell how much memory a process had");
-    let cache = as_float(DiskStoreConfig::default().cache_bytes as u64);
-    let figures = Figures { synced, ratio: long / short, bound: (short + cache) * FLAT };
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&figures)?),
-        false => print(&figures),
+        let synced = Servers::start(&chain, 1, args.limits)?.sync(scratch.path(), tip.height.get(), None)?;
+        ensure!(synced.peak_memory > 0, "this system does not tell how much memory a process had");
+        let first = lines.first().map_or(synced.peak_memory, |first| first.synced.peak_memory);
+        lines.push(Figures { ratio: as_float(synced.peak_memory) / as_float(first), synced });
     }
-    ensure!(long <= figures.bound, "memory is not flat: more than {:.0} MiB", figures.bound / MIB);
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&lines)?),
+        false => print(&lines),
+    }
+    let cache = as_float(DiskStoreConfig::default().cache_bytes as u64);
+    let most = lines.iter().map(|line| line.synced.peak_memory).max().unwrap_or(0);
+    let first = lines.first().map_or(0, |first| first.synced.peak_memory);
+    ensure!(
+        as_float(most) <= (as_float(first) + cache) * FLAT,
+        "memory is not flat: {} is more than a quarter above the first chain's {} and the index's cache",
+        mib(most),
+        mib(first)
+    );
     Ok(())
 }
 
-fn print(figures: &Figures) {
+fn print(lines: &[Figures]) {
     let mut table = table(&["blocks", "seconds", "blocks/s", "peak memory", "ratio"], 0);
-    for (synced, ratio) in figures.synced.iter().zip([1.0, figures.ratio]) {
+    for Figures { synced, ratio } in lines {
         table.add_row([
             synced.blocks.to_string(),
             format!("{:.1}", synced.seconds),
@@ -77,8 +80,4 @@ fn print(figures: &Figures) {
         ]);
     }
     println!("{table}");
-    println!(
-        "the longer one may take {:.0} MiB: a quarter more than the shorter one and the index's cache",
-        figures.bound / MIB
-    );
 }
