@@ -121,7 +121,7 @@ impl Core {
             Stage::Fetching if state.diverged && !leads => None,
             Stage::Fetching => {
                 let wanted = wanted.get_or_insert_with(|| self.wanted(now, pursuit));
-                let range = self.range_for(wanted, state, claim);
+                let range = self.range_for(wanted, state, claim, leads);
                 let confirmation = || pursuit.unconfirmed(claim.height).filter(|_| leads);
                 range.or_else(|| confirmation().map(|height| (Purpose::Range, height, height)))
             }
@@ -152,16 +152,22 @@ impl Core {
         let helpers = || self.peers.values().filter(|state| self.helps(now, state, pursuit));
         Wanted {
             head: pursuit.next_height(),
+            run_end: pursuit.run_end(),
             last,
             held: pursuit.bytes().saturating_add(checking).saturating_add(due),
-            alone: helpers().count() <= 1,
             least_demerits: helpers().map(|state| state.demerits).min().unwrap_or(0),
             gaps: pursuit.gaps(last, asked.into_iter()).into(),
         }
     }
 
     /// The blocks to ask a peer for.
-    fn range_for(&self, wanted: &mut Wanted, state: &PeerState, claim: Claim) -> Option<(Purpose, u64, u64)> {
+    fn range_for(
+        &self,
+        wanted: &mut Wanted,
+        state: &PeerState,
+        claim: Claim,
+        leads: bool,
+    ) -> Option<(Purpose, u64, u64)> {
         let last = claim.height.min(wanted.last);
         let (start, gap_end) = wanted.gaps.front().copied().filter(|(start, _)| *start <= last)?;
         let head = start == wanted.head;
@@ -169,10 +175,17 @@ impl Core {
         if head && state.demerits > wanted.least_demerits {
             return None;
         }
-        // The window slides along with what nobody else sends a part of; we read no faster than it does.
-        if state.streams && head && wanted.alone && gap_end == wanted.last {
-            wanted.gaps.clear();
-            return Some((Purpose::Range, start, claim.height));
+        if state.streams && gap_end == wanted.last {
+            // The window slides along with what the leader sends; we read no faster than it does. Others take over from it if
+            // that saves time.
+            if leads && start == wanted.run_end + 1 {
+                wanted.gaps.clear();
+                return Some((Purpose::Range, start, claim.height));
+            }
+            // As the window slides there is always a little more to ask for, and a peer takes few requests.
+            if !head && gap_end < claim.height && gap_end - start < self.config.window_blocks / 4 {
+                return None;
+            }
         }
         let most = if state.streams { u64::MAX } else { MAX_BLOCKS as u64 };
         let count = state.range_blocks(self.average_block(), self.config.window_bytes).min(most);
@@ -318,12 +331,12 @@ impl Core {
 struct Wanted {
     /// The next height to store.
     head: u64,
+    /// The last height of those that are here without a gap.
+    run_end: u64,
     /// The last height of the window.
     last: u64,
     /// Bytes that are here or on their way.
     held: usize,
-    /// Whether one peer at most can send anything.
-    alone: bool,
     /// Of those who can.
     least_demerits: u32,
     /// Runs of heights, ascending.

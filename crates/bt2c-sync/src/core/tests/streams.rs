@@ -81,6 +81,18 @@ fn peers_with_lines_of_their_own_bring_it_in_less_time() {
 }
 
 #[test]
+fn several_quick_peers_are_asked_as_little_as_one() {
+    let mut network = modern(4, 4000);
+    network.configure(NODE, |config| (config.window_blocks, config.batch_blocks) = (400, 50));
+    network.connect_to(NODE, &[1, 2, 3, 4]);
+    let time = time_to_sync(&mut network, Duration::from_secs(60)).expect("it ends");
+    assert!(time < Duration::from_secs(30), "{time:?}");
+    let asked: usize = network.nodes[1..].iter().map(|node| node.served).sum();
+    assert!(asked < 20, "{asked} requests");
+    network.assert_nobody_blamed();
+}
+
+#[test]
 fn the_fork_is_found_with_one_question() {
     for (ours, theirs) in [(20, 35), (1, 1), (99, 100), (30, 80)] {
         let mut network = Network::new(2);
