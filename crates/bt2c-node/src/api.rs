@@ -13,6 +13,7 @@ mod guard;
 mod listener;
 mod page;
 mod read;
+mod verify;
 mod views;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -31,8 +32,8 @@ use crate::node::NodeHandle;
 pub use explain::{BlockDecisionView, BlockExplanation, DecisionView, ExplainView, PeerExplanation};
 pub use guard::Token;
 pub use views::{
-    AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, Contributor, ErrorView, KnownPeerView,
-    PeerCounts, PeerView, StatusView, TransactionView,
+    AllowRequest, BanRequest, BanView, ConnectRequest, ConnectView, ConsistencyView, Contributor, ErrorView,
+    KnownPeerView, PeerCounts, PeerView, StatusView, TransactionView, VerifyView,
 };
 
 use error::ApiError;
@@ -53,6 +54,8 @@ struct State {
     token: Token,
     addr: SocketAddr,
     streams: Arc<Semaphore>,
+    /// One check of the chain at a time.
+    checks: Arc<Semaphore>,
     stopping: CancellationToken,
 }
 
@@ -76,7 +79,8 @@ impl ApiServer {
         let addr = listener.local_addr()?;
         let stopping = CancellationToken::new();
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        let state = State { node, token, addr, streams, stopping: stopping.clone() };
+        let checks = Arc::new(Semaphore::new(1));
+        let state = State { node, token, addr, streams, checks, stopping: stopping.clone() };
         let tasks = TaskTracker::new();
         tasks.spawn(listener::serve(listener, connections, router(state), stopping.clone(), tasks.clone()));
         tasks.close();
@@ -107,6 +111,7 @@ fn router(state: State) -> Router {
         .route("/metrics", get(read::metrics));
     let changes = Router::new()
         .route("/transactions", post(change::submit_transaction))
+        .route("/verify", post(verify::verify))
         .route("/peers", post(change::connect))
         .route("/peers/{id}", delete(change::disconnect))
         .route("/bans", post(change::ban))

@@ -59,6 +59,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Status(args) => query::status(&args),
         Command::Peers(args) => query::peers(&args),
         Command::Bans(args) => query::bans(&args),
+        Command::Verify(args) => query::verify(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Ban(args) => change::ban(args),
         Command::Unban(args) => change::unban(&args),

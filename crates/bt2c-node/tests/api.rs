@@ -16,7 +16,8 @@ const OWN: &str = "localhost";
 /// Every call: method, path, and a body that it would take.
 const READS: [&str; 8] =
     ["/", "/status", "/peers", "/peers/known", "/bans", "/blocks/0", "/events", "/metrics"];
-const CHANGES: [(&str, &str, &str); 7] = [
+const CHANGES: [(&str, &str, &str); 8] = [
+    ("POST", "/verify", ""),
     ("POST", "/transactions", "{}"),
     ("POST", "/peers", r#"{"addr":"192.0.2.1:1"}"#),
     ("DELETE", "/peers/00", ""),

@@ -196,6 +196,32 @@ fn a_broken_byte_anywhere_is_named_by_its_block_file_and_place() {
 }
 
 #[test]
+fn a_running_node_reads_its_chain_again_beside_its_peers_and_names_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let lines = chain_of(&a, 1200);
+    let source = Running::start(&a, &[]);
+    let node = Running::start(&b, &["--connect", &source.p2p_addr()]);
+    node.wait_until("/status", |status| status["height"] == 1200);
+    let peer = &source.get("/status")["peer_id"];
+    let view = bt2c_in(&b, &["verify", "--json"]).json();
+    assert_eq!((&view["height"], &view["tip_hash"]), (&1200.into(), &hash_of(&lines[1200])));
+    assert_eq!(view["agreeing"], serde_json::json!([peer]), "{view}");
+    assert_eq!((&view["ahead"], &view["differing"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert!(bt2c_in(&b, &["verify"]).ok().contains("every block is whole up to"));
+    // As a failing disk would, under the running node.
+    let path = b.join("chain/blocks-000000.seg");
+    let (offset, height, hash) = records(&path).swap_remove(700);
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset + 100).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], offset + 100).unwrap();
+    let line = bt2c_in(&b, &["verify"]).failed();
+    assert!(line.contains(&format!("block {height} {}", hash.as_str().unwrap())), "{line}");
+    assert!(line.contains(&format!("{} at byte {offset}", path.display())), "{line}");
+}
+
+#[test]
 fn old_blocks_go_when_asked_and_the_rest_is_served_checked_and_exported() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use bt2c_p2p::Tip;
+use bt2c_p2p::{Tip, env::Compute};
 use bt2c_proto::{Block, BlockHash, Height, PeerId, Transaction};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     chain::BlockRef,
+    check::{ChainCheck, ChainFault, Consistency},
     consensus::Consensus,
     core::{BlockDecision, Bottleneck, Contribution, Counters, SubmitError},
+    cost,
     event::Event,
     metrics::SyncMetrics,
     store::{ChainStore, StoreError},
@@ -69,7 +71,11 @@ pub struct Handle {
     pub(crate) store: Arc<dyn ChainStore>,
     pub(crate) consensus: Arc<dyn Consensus>,
     pub(crate) metrics: Arc<SyncMetrics>,
+    pub(crate) compute: Arc<dyn Compute>,
 }
+
+/// Blocks that are checked in one job by [`Handle::verify_chain_consistency`].
+const CHECK_STEP: u64 = 500;
 
 impl Handle {
     /// Events from now on. A subscriber that falls behind by more than the channel holds is told so by its receiver, and
@@ -151,6 +157,35 @@ impl Handle {
     /// If the store fails.
     pub fn block_at(&self, height: Height) -> Result<Option<Bytes>, StoreError> {
         Ok(self.store.bodies(height..=height, 0)?.pop())
+    }
+
+    /// Checks the stored chain from the genesis block, or the first that is kept, to the tip (bytes, hashes, links, roots),
+    /// telling how many blocks are done of how many, and compares it with what the peers say.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub async fn verify_chain_consistency(
+        &self,
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Consistency, ChainFault> {
+        let mut check = ChainCheck::new(&*self.store);
+        let tip = check.tip().tip();
+        loop {
+            let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
+            let step = move || {
+                let result = check.step(&*store, &*consensus, CHECK_STEP);
+                (check, result)
+            };
+            let (stepped, result) = self.compute.compute(cost::SERVE, step).await;
+            check = stepped;
+            let done = result?;
+            progress(check.checked(), tip.height.get() + 1);
+            if done {
+                break;
+            }
+        }
+        let claims = self.status().await.map_or_else(Vec::new, |status| status.claims);
+        Ok(Consistency::compare(&*self.store, tip, &claims)?)
     }
 
     async fn tell(&self, request: Request) {

@@ -10,11 +10,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     actor::{Actor, InOrder, Inputs, Peers},
     chain::BlockRef,
-    check::{ChainCheck, ChainFault, Consistency},
+    check::{ChainFault, Consistency},
     config::{SyncConfig, SyncConfigError},
     consensus::Consensus,
     core::{Core, Counters},
-    cost,
     ingress::Handle,
     metrics::SyncMetrics,
     store::{ChainStore, StoreError},
@@ -39,16 +38,12 @@ const ASKING: [MessageKind; 3] = [MessageKind::GetBlocks, MessageKind::GetHeader
 /// Results of jobs that may wait for the actor.
 const RESULTS: usize = 64;
 
-/// Blocks that are checked in one job by [`BlockchainSynchronizer::verify_chain_consistency`].
-const CHECK_STEP: u64 = 500;
-
 /// Keeps the chain: fetches what others have, checks and stores it, serves it, and passes on what is new.
 ///
 /// Dropping it without [`BlockchainSynchronizer::stop`] ends its tasks too, but does not wait for them.
 #[derive(Debug)]
 pub struct BlockchainSynchronizer {
     handle: Handle,
-    env: Env,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -108,10 +103,11 @@ impl BlockchainSynchronizer {
             store: Arc::clone(&store),
             consensus: Arc::clone(&consensus),
             metrics: Arc::clone(&metrics),
+            compute: Arc::clone(&env.compute),
         };
         let actor = Actor {
             core,
-            env: env.clone(),
+            env,
             p2p,
             store,
             consensus,
@@ -130,7 +126,7 @@ impl BlockchainSynchronizer {
         };
         tasks.spawn(actor.run(inputs));
         tasks.close();
-        Ok(Self { handle, env, stop, tasks })
+        Ok(Self { handle, stop, tasks })
     }
 
     /// The client side.
@@ -154,34 +150,15 @@ impl BlockchainSynchronizer {
         self.handle.handle_new_block(block, from).await;
     }
 
-    /// Checks the stored chain from the genesis block to the tip (bytes, hashes, links, roots), telling how many blocks are
-    /// done of how many, and compares it with what the peers say.
+    /// Checks the stored chain and compares it with what the peers say; see [`Handle::verify_chain_consistency`].
     ///
     /// # Errors
     /// The first fault.
     pub async fn verify_chain_consistency(
         &self,
-        mut progress: impl FnMut(u64, u64) + Send,
+        progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Consistency, ChainFault> {
-        let Handle { store, consensus, .. } = &self.handle;
-        let mut check = ChainCheck::new(&**store);
-        let tip = check.tip().tip();
-        loop {
-            let (store, consensus) = (Arc::clone(store), Arc::clone(consensus));
-            let step = move || {
-                let result = check.step(&*store, &*consensus, CHECK_STEP);
-                (check, result)
-            };
-            let (stepped, result) = self.env.compute.compute(cost::SERVE, step).await;
-            check = stepped;
-            let done = result?;
-            progress(check.checked(), tip.height.get() + 1);
-            if done {
-                break;
-            }
-        }
-        let claims = self.handle.status().await.map_or_else(Vec::new, |status| status.claims);
-        Ok(Consistency::compare(&**store, tip, &claims)?)
+        self.handle.verify_chain_consistency(progress).await
     }
 }
 

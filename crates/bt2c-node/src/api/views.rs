@@ -6,6 +6,7 @@ use bt2c_discovery::KnownPeer;
 use bt2c_p2p::PeerInfo;
 use bt2c_proto::{BlockHash, Height, Network, NodeId, PeerAddr, PeerId, Time, TxHash};
 use bt2c_security::{Ban, Subject};
+use bt2c_sync::Consistency;
 use serde::{Deserialize, Serialize};
 
 /// `GET /status`.
@@ -186,6 +187,48 @@ pub struct BanRequest {
     /// Why; `operator` if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A line of the answer to `POST /verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VerifyView {
+    /// So far nothing is wrong.
+    Progress {
+        /// Blocks that were read.
+        checked: u64,
+        /// Blocks that there are.
+        of: u64,
+    },
+    /// The first thing that is wrong; the last line.
+    Fault {
+        /// What, and where.
+        fault: String,
+    },
+    /// Everything that is stored is whole; the last line.
+    Whole(ConsistencyView),
+}
+
+/// How a chain of which everything is whole stands beside the peers'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsistencyView {
+    /// Height of the tip when the check began.
+    pub height: Height,
+    /// Its hash.
+    pub tip_hash: BlockHash,
+    /// Peers whose tip is on our main chain.
+    pub agreeing: Vec<PeerId>,
+    /// Peers whose tip is above ours or unknown.
+    pub ahead: Vec<PeerId>,
+    /// Peers whose tip is at a height at which we have another block.
+    pub differing: Vec<PeerId>,
+}
+
+impl From<Consistency> for ConsistencyView {
+    fn from(consistency: Consistency) -> Self {
+        let Consistency { tip, agreeing, ahead, differing } = consistency;
+        Self { height: tip.height, tip_hash: tip.hash, agreeing, ahead, differing }
+    }
 }
 
 /// Body of `POST /allow`.

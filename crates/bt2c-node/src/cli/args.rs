@@ -57,6 +57,11 @@ pub(crate) enum Command {
     /// List whom the running node has banned
     #[command(after_help = "Example:\n  bt2c-node bans --json")]
     Bans(QueryArgs),
+    /// Read the running node's stored chain again, and compare it with its peers'
+    #[command(
+        after_help = "Example:\n  bt2c-node verify\n\nBytes, hashes, links and Merkle roots are checked while the node goes on; `chain verify` checks every signature too, of a node that is not running."
+    )]
+    Verify(QueryArgs),
     /// Say what was decided about a peer, an address or a block, by which rule, on what evidence
     #[command(
         after_help = "Examples:\n  bt2c-node explain 192.0.2.7\n  bt2c-node explain 3fa94c07…   (a PeerId or a block's hash, 64 hex digits)\n  bt2c-node explain 1200        (the block at that height)"

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -76,6 +77,21 @@ impl Client {
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let answer = self.authorise(self.agent.post(self.url(path)))?.send_json(body);
         self.read(answer)
+    }
+
+    /// A `POST` that takes as long as it takes, and is answered by lines of JSON as it goes.
+    pub(super) fn post_lines<T: DeserializeOwned>(&self, path: &str, mut each: impl FnMut(T)) -> Result<()> {
+        let request = self.authorise(self.agent.post(self.url(path)))?;
+        let answer = request.config().timeout_global(None).build().send_empty();
+        let lines = BufReader::new(self.check(answer)?.into_body().into_reader()).lines();
+        for line in lines {
+            let line = line.with_context(|| format!("the node at {} went away", self.api))?;
+            each(
+                serde_json::from_str(&line)
+                    .with_context(|| format!("{} answers strangely: {line}", self.api))?,
+            );
+        }
+        Ok(())
     }
 
     /// A `POST` whose answer is empty.

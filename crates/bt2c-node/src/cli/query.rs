@@ -1,15 +1,16 @@
-//! `status`, `peers`, `bans`: what the running node knows.
+//! `status`, `peers`, `bans`, `verify`: what the running node knows.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use bt2c_proto::{Height, NodeId, PeerId};
 
 use super::{
     args::{PeersArgs, QueryArgs},
     client::Client,
     output::{self, grouped, moment, pairs, size, table},
+    progress::Progress,
 };
 use crate::{
-    api::{BanView, KnownPeerView, PeerView, StatusView},
+    api::{BanView, KnownPeerView, PeerView, StatusView, VerifyView},
     config::humane_duration,
 };
 
@@ -42,6 +43,40 @@ pub(super) fn status(args: &QueryArgs) -> Result<()> {
         lines.push(("cannot store", format!("{error}; tried again every few seconds")));
     }
     output::text(&pairs(&lines))
+}
+
+pub(super) fn verify(args: &QueryArgs) -> Result<()> {
+    let client = Client::find(&args.target)?;
+    let mut progress: Option<Progress> = None;
+    let mut last = None;
+    client.post_lines("/verify", |line: VerifyView| match line {
+        VerifyView::Progress { checked, of } => {
+            progress.get_or_insert_with(|| Progress::new("checking", Some(of))).at(checked);
+        }
+        other => last = Some(other),
+    })?;
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    let view = match last.context("the node stopped before the check was done")? {
+        VerifyView::Whole(view) => view,
+        VerifyView::Fault { fault } => bail!("the chain is damaged: {fault}"),
+        VerifyView::Progress { .. } => unreachable!("it is no last line"),
+    };
+    if args.json {
+        return output::json(&view);
+    }
+    output::line(format_args!(
+        "every block is whole up to {} at {}",
+        view.tip_hash,
+        grouped(view.height.get())
+    ))?;
+    let peers = |peers: &[PeerId]| grouped(u64::try_from(peers.len()).unwrap_or(u64::MAX));
+    output::text(&pairs(&[
+        ("on our chain", format!("{} peers", peers(&view.agreeing))),
+        ("ahead, or unknown", format!("{} peers", peers(&view.ahead))),
+        ("on another chain", format!("{} peers", peers(&view.differing))),
+    ]))
 }
 
 pub(super) fn peers(args: &PeersArgs) -> Result<()> {

@@ -19,7 +19,7 @@ pub(crate) struct TargetArgs {
     pub(crate) api: Option<SocketAddr>,
 }
 
-/// `status`, `bans`
+/// `status`, `bans`, `verify`
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
     #[command(flatten)]
