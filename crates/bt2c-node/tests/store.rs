@@ -262,6 +262,25 @@ fn old_blocks_go_when_asked_and_the_rest_is_served_checked_and_exported() {
 }
 
 #[test]
+fn a_fresh_node_says_that_its_only_peer_has_pruned_what_it_lacks_and_syncs_from_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pruned, whole, fresh) =
+        (dir.path().join("pruned"), dir.path().join("whole"), dir.path().join("fresh"));
+    let lines = chain_of(&pruned, 400);
+    small(&pruned, &["chain", "prune", "--keep", "128KiB"]).ok();
+    let file = dir.path().join("blocks.jsonl");
+    fs::write(&file, lines.concat()).unwrap();
+    bt2c_in(&whole, &["chain", "import", file.to_str().unwrap()]).ok();
+    let (pruned, whole) = (Running::start(&pruned, &[]), Running::start(&whole, &[]));
+    let node = Running::start(&fresh, &["--connect", &pruned.p2p_addr()]);
+    node.wait_until("/status", |status| status["slowed_by"] == "peers" && status["syncing"] == true);
+    assert_eq!(node.get("/status")["height"], 0);
+    bt2c_in(&fresh, &["connect", &whole.p2p_addr()]).ok();
+    node.wait_until("/status", |status| status["height"] == 400 && status["syncing"] == false);
+    assert_eq!(node.get("/bans"), serde_json::json!([]));
+}
+
+#[test]
 fn a_running_node_prunes_as_it_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     chain_of(dir.path(), 400);

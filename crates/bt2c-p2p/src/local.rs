@@ -6,10 +6,24 @@ use std::{
 };
 
 use bt2c_proto::{
-    BlockHash, Feature, Frame, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version,
+    BlockHash, Feature, Frame, Height, Hello, Limits, Message, Network, NodeId, PeerId, Text, Time, Version,
 };
 
 use crate::config::{P2PConfig, Tip};
+
+/// What our hellos tell of our chain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnChain {
+    pub(crate) tip: Tip,
+    /// The lowest height from which on we have every block.
+    pub(crate) first_block: Height,
+}
+
+impl From<Tip> for OwnChain {
+    fn from(tip: Tip) -> Self {
+        Self { tip, first_block: Height::GENESIS }
+    }
+}
 
 /// The unchanging part of our hellos.
 #[derive(Debug, Clone)]
@@ -40,12 +54,12 @@ impl Local {
     }
 
     /// Our hello to the peer at `remote`, whom we see there if it dialled us.
-    pub(crate) fn hello(&self, tip: Tip, your_addr: SocketAddr) -> Hello {
+    pub(crate) fn hello(&self, chain: OwnChain, your_addr: SocketAddr) -> Hello {
         Hello {
             version: Version::CURRENT,
             node_id: self.node_id.clone(),
-            block_height: tip.height,
-            last_block_hash: Some(tip.hash),
+            block_height: chain.tip.height,
+            last_block_hash: Some(chain.tip.hash),
             network: Some(Text::cut(self.network.name())),
             genesis_hash: Some(self.genesis_hash),
             listen_port: self.listen_port,
@@ -53,6 +67,7 @@ impl Local {
             features: Some(self.features.iter().map(|feature| Text::cut(feature.name())).collect()),
             limits: Some(self.limits),
             your_addr: Some(your_addr),
+            first_block: Some(chain.first_block).filter(|first| *first > Height::GENESIS),
         }
     }
 

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     config::{ConfigError, P2PConfig, Tip},
     env::{Env, Listener},
-    local::Local,
+    local::{Local, OwnChain},
     metrics::Metrics,
     session::{
         self,
@@ -198,7 +198,7 @@ impl Wiring {
         let (requests, requests_in) = mpsc::channel(QUEUE);
         let (notes, notes_in) = mpsc::channel(QUEUE);
         let (accepted, accepted_in) = mpsc::channel(config.pending_total.max(1));
-        let tip = watch::Sender::new(tip);
+        let chain = watch::Sender::new(OwnChain::from(tip));
         let (metrics, routes) = (Arc::new(Metrics::default()), Arc::new(RwLock::new(BTreeMap::new())));
         let workshop = Workshop {
             shared: session::Shared {
@@ -206,7 +206,7 @@ impl Wiring {
                 notes,
                 routes: Arc::clone(&routes),
                 metrics: Arc::clone(&metrics),
-                tip: tip.subscribe(),
+                chain: chain.subscribe(),
                 shutdown: CancellationToken::new(),
                 send_timeout: config.send_timeout,
                 tap: env.tap.clone(),
@@ -226,7 +226,7 @@ impl Wiring {
             requests,
             events: broadcast::Sender::new(EVENTS),
             routes,
-            tip,
+            chain,
             local: info,
             clock: Arc::clone(&env.clock),
             metrics,

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::queue::Outbox;
 use crate::{
-    config::Tip,
     env::{Clock, Tap},
+    local::OwnChain,
     manager::ingress::Routes,
     metrics::Metrics,
     peer::{ConnectionId, LinkStats, Peer},
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tip: watch::Receiver<Tip>,
+    pub(crate) chain: watch::Receiver<OwnChain>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) send_timeout: Duration,
     pub(crate) tap: Option<Arc<dyn Tap>>,

@@ -53,6 +53,10 @@ pub struct Hello {
         deserialize_with = "address"
     )]
     pub your_addr: Option<SocketAddr>,
+    /// The lowest height from which on the sender has every block; none if it has all. Of older ones but the genesis block it
+    /// keeps no bodies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_block: Option<Height>,
 }
 
 /// The `limits` of a hello.
@@ -226,9 +230,16 @@ mod tests {
     #[test]
     fn null_stands_for_an_optional_field_that_is_missing() {
         let bare = read("").unwrap();
-        for field in
-            ["network", "genesis_hash", "listen_port", "user_agent", "features", "limits", "your_addr"]
-        {
+        for field in [
+            "network",
+            "genesis_hash",
+            "listen_port",
+            "user_agent",
+            "features",
+            "limits",
+            "your_addr",
+            "first_block",
+        ] {
             assert_eq!(read(&format!(",\"{field}\":null")).unwrap(), bare, "{field}");
         }
         assert_eq!(read(r#","features":[]"#).unwrap().features, Some(vec![]));

@@ -86,12 +86,12 @@ prop_compose! {
         last_block_hash in option::of(block_hash()), network in option::of(text()), genesis_hash in option::of(block_hash()),
         listen_port in any::<Option<std::num::NonZeroU16>>(), user_agent in option::of(text()),
         features in option::of(vec(text(), 0..=32)), limits in option::of(limits()),
-        your_addr in option::of(socket_addr()),
+        your_addr in option::of(socket_addr()), first_block in option::of(height()),
     ) -> Hello {
         Hello {
             version: Version { major, minor, patch },
             node_id, block_height, last_block_hash, network, genesis_hash, listen_port, user_agent, features, limits,
-            your_addr,
+            your_addr, first_block,
         }
     }
 }

@@ -247,9 +247,13 @@ impl Core {
             .map(|(peer, state)| (*peer, state.contribution))
     }
 
-    /// What holds up synchronisation most, lately; none while nothing is fetched.
+    /// What holds up synchronisation most, lately; none while there is nothing to fetch.
     pub fn bottleneck(&self) -> Option<Bottleneck> {
-        self.pursuit.as_ref().and_then(|_| self.progress.bottleneck())
+        match self.pursuit {
+            Some(_) => self.progress.bottleneck(),
+            // Those who have a better chain do not show it, or have pruned what we lack of it.
+            None => self.has_candidates().then_some(Bottleneck::Peers),
+        }
     }
 
     /// Whether enough fetched blocks are here: what peers send should not be taken before some are stored. What is here

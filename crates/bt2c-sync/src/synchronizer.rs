@@ -86,6 +86,7 @@ impl BlockchainSynchronizer {
         let events = broadcast::Sender::new(EVENTS);
         let metrics = Arc::new(SyncMetrics::default());
         p2p.set_tip(core.tip().tip());
+        p2p.set_first_block(store.first_body());
         let inputs = Inputs {
             requests: requests_in,
             peers: p2p.subscribe(),

@@ -287,6 +287,7 @@ impl Lab {
             features: None,
             limits: None,
             your_addr: None,
+            first_block: None,
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use bt2c_discovery::KnownPeer;
 use bt2c_proto::{
-    BlockHash, CloseCode, Feature, Frame, FrameError, Message, MessageKind, Network, NodeId, PeerAddr,
-    PeerId, Time, TxHash,
+    BlockHash, CloseCode, Feature, Frame, FrameError, Height, Message, MessageKind, Network, NodeId,
+    PeerAddr, PeerId, Time, TxHash,
 };
 use bt2c_security::{Ban, Credentials, Deed, Offence, Subject, TlsError};
 use parking_lot::RwLock;
@@ -21,6 +21,7 @@ use crate::{
     decisions::{Decision, Explanation},
     env::Clock,
     event::{Event, Inbound},
+    local::OwnChain,
     metrics::Metrics,
     peer::{Peer, PeerInfo},
     reason::CloseReason,
@@ -116,7 +117,7 @@ pub(crate) struct Shared {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) routes: Arc<Routes>,
-    pub(crate) tip: watch::Sender<Tip>,
+    pub(crate) chain: watch::Sender<OwnChain>,
     pub(crate) local: LocalInfo,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -167,7 +168,12 @@ impl Handle {
 
     /// Sets the tip that hellos tell.
     pub fn set_tip(&self, tip: Tip) {
-        self.shared.tip.send_replace(tip);
+        self.shared.chain.send_modify(|chain| chain.tip = tip);
+    }
+
+    /// Sets the lowest height from which on every block is here; hellos tell it unless it is 0.
+    pub fn set_first_block(&self, first: Height) {
+        self.shared.chain.send_modify(|chain| chain.first_block = first);
     }
 
     /// Encodes a message once, for any number of receivers.

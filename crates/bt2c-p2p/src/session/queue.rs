@@ -294,6 +294,7 @@ mod tests {
             features: None,
             limits: None,
             your_addr: None,
+            first_block: None,
         })))
     }
 

@@ -84,8 +84,8 @@ impl Session {
 
     /// Runs until the connection is over and says why.
     pub(crate) async fn run(mut self) -> CloseReason {
-        let tip = *self.shared.tip.borrow();
-        self.core.start(self.shared.clock.now(), tip);
+        let chain = *self.shared.chain.borrow();
+        self.core.start(self.shared.clock.now(), chain);
         loop {
             if let Some((reason, last)) = self.settle().await {
                 self.link.outbox.close();
@@ -261,16 +261,16 @@ impl Session {
     }
 
     fn handle_command(&mut self, now: Time, command: Command) {
-        let tip = *self.shared.tip.borrow();
+        let chain = *self.shared.chain.borrow();
         match command {
             Command::Admit(peer) => {
                 if let Some(told) = &peer.hello().limits {
                     self.link.outbox.heed(now, told);
                 }
                 self.peer = Some(peer);
-                self.core.handle_verdict(now, Ok(()), tip);
+                self.core.handle_verdict(now, Ok(()), chain);
             }
-            Command::Refuse(refusal) => self.core.handle_verdict(now, Err(refusal), tip),
+            Command::Refuse(refusal) => self.core.handle_verdict(now, Err(refusal), chain),
             Command::Probe => self.core.handle_probe(now),
             Command::Close(code) => self.core.close(now, code, "closed by the manager"),
         }

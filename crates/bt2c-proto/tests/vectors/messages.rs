@@ -201,6 +201,12 @@ fn typed(name: &str) -> Option<Message> {
             });
             Message::Hello(hello)
         }
+        "hello-pruned" => {
+            let Some(Message::Hello(mut hello)) = typed("hello") else { unreachable!("it is a hello") };
+            hello.first_block = Some(Height::new(200_000));
+            hello.block_height = Height::new(290_000);
+            Message::Hello(hello)
+        }
         "hello-base" => Message::Hello(Box::new(base_hello())),
         "ping" => Message::Ping(Ping { timestamp: 1_712_352_000 }),
         "ping-largest" => Message::Ping(Ping { timestamp: (1 << 53) - 1 }),
@@ -257,5 +263,6 @@ fn base_hello() -> Hello {
         features: None,
         limits: None,
         your_addr: None,
+        first_block: None,
     }
 }

@@ -60,7 +60,10 @@ impl Actor {
                 self.relay(inventory, self.p2p.frame(&Message::NewTransaction(push))).await;
             }
             Action::MarkSeen { peer, inventory } => self.p2p.mark_seen(inventory, peer).await,
-            Action::SetTip(tip) => self.p2p.set_tip(tip),
+            Action::SetTip(tip) => {
+                self.p2p.set_tip(tip);
+                self.p2p.set_first_block(self.store.first_body());
+            }
             Action::Credit { peer, deed } => self.p2p.credit(peer, deed).await,
             Action::Emit(event) => {
                 // That costs it preference, and nothing else: a slow line is no fault.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bt2c_p2p::{ConnectionId, Peer};
-use bt2c_proto::{Feature, PeerId};
+use bt2c_proto::{Feature, Height, PeerId};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
 use super::Actor;
@@ -82,6 +82,7 @@ impl Actor {
             streams: shares(Feature::BlockStream),
             tells_headers: shares(Feature::Headers),
             requests_per_minute: hello.limits.map(|limits| limits.requests_per_minute),
+            first_block: hello.first_block.unwrap_or(Height::GENESIS),
         };
         self.core.handle_peer_up(self.now(), &facts);
     }

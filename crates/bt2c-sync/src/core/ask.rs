@@ -119,6 +119,8 @@ impl Core {
             },
             Stage::Forking(_) | Stage::Locating => None,
             Stage::Fetching if state.diverged && !leads => None,
+            // It helps from there on.
+            Stage::Fetching if !state.keeps(pursuit.next_height()) => None,
             Stage::Fetching => {
                 let wanted = wanted.get_or_insert_with(|| self.wanted(now, pursuit));
                 let range = self.range_for(wanted, state, claim, leads);
@@ -130,7 +132,8 @@ impl Core {
 
     /// Whether a claim, if true, would change whom we follow.
     pub(super) fn wants_proof(&self, claim: Claim) -> bool {
-        let proven = self.peers.values().filter(|state| state.usable()).map(|state| state.proven).max();
+        let may_lead = |state: &&PeerState| state.usable() && self.keeps_what_we_lack(state);
+        let proven = self.peers.values().filter(may_lead).map(|state| state.proven).max();
         claim.height > proven.unwrap_or(0).saturating_add(self.config.max_reorg_depth)
             || proven.unwrap_or(0) <= self.tip().height.get()
     }
@@ -138,7 +141,8 @@ impl Core {
     /// Whether a peer can help with what is pursued.
     fn helps(&self, now: Time, state: &PeerState, pursuit: &Pursuit) -> bool {
         let reaches = state.claim.is_some_and(|claim| claim.height >= pursuit.next_height());
-        state.usable() && state.muted_until <= now && !state.diverged && !state.is_late() && reaches
+        let has = reaches && state.keeps(pursuit.next_height());
+        state.usable() && state.muted_until <= now && !state.diverged && !state.is_late() && has
     }
 
     /// What of the window is neither here nor asked for.

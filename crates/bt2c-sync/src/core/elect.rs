@@ -37,6 +37,11 @@ impl Core {
         storing(*hash) || self.orphans.parent_of(hash).is_some_and(storing)
     }
 
+    /// Whether a peer has the bodies of its branch from what follows our tip on.
+    pub(super) fn keeps_what_we_lack(&self, state: &PeerState) -> bool {
+        state.keeps(self.tip().height.get() + 1)
+    }
+
     pub(super) fn has_candidates(&self) -> bool {
         self.peers.values().any(|state| self.is_candidate(state).is_some())
     }
@@ -57,7 +62,8 @@ impl Core {
         let mut shown = Vec::new();
         let mut highest_far = 0;
         for (peer, state) in &self.peers {
-            let Some(claim) = self.is_candidate(state).filter(|_| state.muted_until <= now) else { continue };
+            let may_lead = state.muted_until <= now && self.keeps_what_we_lack(state);
+            let Some(claim) = self.is_candidate(state).filter(|_| may_lead) else { continue };
             if self.is_far(claim, state) {
                 if self.may_show(now, state, claim) {
                     highest_far = highest_far.max(claim.height);

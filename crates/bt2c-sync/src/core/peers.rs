@@ -27,6 +27,30 @@ pub struct PeerFacts {
     pub streams: bool,
     /// Whether it tells headers, and we ask for them: `headers`.
     pub tells_headers: bool,
+    /// The lowest height from which on it has every block.
+    pub first_block: Height,
+}
+
+impl PeerFacts {
+    /// A peer that knows the base protocol, has every block of its chain, and of which nothing else is known.
+    pub const fn new(
+        id: PeerId,
+        height: Height,
+        hash: Option<BlockHash>,
+        genesis: Option<BlockHash>,
+    ) -> Self {
+        Self {
+            id,
+            height,
+            hash,
+            genesis,
+            requests_per_minute: None,
+            standing: 0,
+            streams: false,
+            tells_headers: false,
+            first_block: Height::GENESIS,
+        }
+    }
 }
 
 /// The smallest answer that a slow peer is asked for, in bytes.
@@ -54,6 +78,8 @@ pub(super) struct PeerState {
     pub(super) pace: RequestPace,
     pub(super) streams: bool,
     pub(super) tells_headers: bool,
+    /// The lowest height from which on it has every block.
+    pub(super) first_block: u64,
     pub(super) request: Option<Request>,
     pub(super) headers_request: Option<HeadersRequest>,
     /// What it sent and was found good.
@@ -168,6 +194,11 @@ impl PeerState {
         !self.ignored && self.claim.is_some_and(|claim| claim.height > height)
     }
 
+    /// Whether it has the block of its branch at a height and all above, as far as it said.
+    pub(super) const fn keeps(&self, height: u64) -> bool {
+        self.first_block <= height
+    }
+
     pub(super) fn new(facts: &PeerFacts, default_rate: u64) -> Self {
         let genesis = match facts.genesis {
             Some(_) => GenesisState::Agreed,
@@ -181,6 +212,7 @@ impl PeerState {
             pace: RequestPace::for_blocks(Some(facts.requests_per_minute.unwrap_or(default_rate))),
             streams: facts.streams,
             tells_headers: facts.tells_headers,
+            first_block: facts.first_block.get(),
             request: None,
             headers_request: None,
             contribution: Contribution::default(),

@@ -581,16 +581,7 @@ fn nothing_is_asked_of_a_peer_that_is_closed_or_gone() {
     let now = Time::from_secs(GENESIS_TIME);
     let id = PeerId::from_bytes([1; 32]);
     let other = BlockHash::from_bytes([9; 32]);
-    let facts = PeerFacts {
-        id,
-        height: Height::new(5),
-        hash: Some(other),
-        genesis: Some(other),
-        requests_per_minute: None,
-        standing: 0,
-        streams: false,
-        tells_headers: false,
-    };
+    let facts = PeerFacts::new(id, Height::new(5), Some(other), Some(other));
     core.handle_peer_up(now, &facts);
     let actions: Vec<_> = std::iter::from_fn(|| core.poll_action()).collect();
     assert!(matches!(actions[..], [Action::Close { code: CloseCode::Genesis, .. }]), "{actions:?}");
@@ -610,19 +601,7 @@ fn a_wrong_body_does_not_stick_to_a_hash_that_others_confirm() {
     let mut now = Time::from_secs(GENESIS_TIME + 1000);
     let up = |core: &mut Core, now, id| {
         let (height, hash, genesis) = (tip.height, Some(tip.hash), Some(genesis.hash));
-        core.handle_peer_up(
-            now,
-            &PeerFacts {
-                id,
-                height,
-                hash,
-                genesis,
-                requests_per_minute: None,
-                standing: 0,
-                streams: false,
-                tells_headers: false,
-            },
-        );
+        core.handle_peer_up(now, &PeerFacts::new(id, height, hash, genesis));
     };
     let drain = |core: &mut Core| -> Vec<Action> { std::iter::from_fn(|| core.poll_action()).collect() };
     let asked = |actions: &[Action], wanted: PeerId| {
@@ -659,14 +638,8 @@ fn core_with_two(standings: [i32; 2]) -> (TestConsensus, Core, Vec<Block>, Time,
     let now = Time::from_secs(GENESIS_TIME + 1000);
     for (n, standing) in (1..).zip(standings) {
         let facts = PeerFacts {
-            id: PeerId::from_bytes([n; 32]),
-            height: tip.height,
-            hash: Some(tip.hash),
-            genesis: Some(genesis.hash),
-            requests_per_minute: None,
             standing,
-            streams: false,
-            tells_headers: false,
+            ..PeerFacts::new(PeerId::from_bytes([n; 32]), tip.height, Some(tip.hash), Some(genesis.hash))
         };
         core.handle_peer_up(now, &facts);
     }
@@ -707,16 +680,7 @@ fn asked_with(window_blocks: u64, window_bytes: usize) -> usize {
     core.average_block = Some(FRAME_LIMIT / 10);
     let now = Time::from_secs(GENESIS_TIME + 10_000);
     for n in 1..=9 {
-        let facts = PeerFacts {
-            id: PeerId::from_bytes([n; 32]),
-            height: Height::new(100),
-            hash: None,
-            genesis: Some(genesis.hash),
-            requests_per_minute: None,
-            standing: 0,
-            streams: false,
-            tells_headers: false,
-        };
+        let facts = PeerFacts::new(PeerId::from_bytes([n; 32]), Height::new(100), None, Some(genesis.hash));
         core.handle_peer_up(now, &facts);
     }
     let mut ranges = 0;
@@ -778,16 +742,7 @@ fn of_peers_that_would_do_the_better_standing_is_asked_first() {
         let third = PeerId::from_bytes([3; 32]);
         let tip = core.claims().next().expect("two claims");
         let genesis = Some(core.tip().hash);
-        let facts = PeerFacts {
-            id: third,
-            height: tip.1,
-            hash: tip.2,
-            genesis,
-            requests_per_minute: None,
-            standing: 5,
-            streams: false,
-            tells_headers: false,
-        };
+        let facts = PeerFacts { standing: 5, ..PeerFacts::new(third, tip.1, tip.2, genesis) };
         core.handle_peer_up(now, &facts);
         core.handle_timeout(now + Duration::from_secs(10));
         (asked, asked_of(&mut core))

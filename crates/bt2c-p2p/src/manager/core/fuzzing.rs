@@ -132,6 +132,7 @@ impl<'a> Run<'a> {
             features: Some(Vec::new()),
             limits: None,
             your_addr: None,
+            first_block: None,
         };
         self.greeted.insert(connection);
         self.core.handle_hello(self.now, connection, Box::new(hello));

@@ -48,6 +48,7 @@ impl Lab {
             features: Some(Vec::new()),
             limits: None,
             your_addr: None,
+            first_block: None,
         })
     }
 

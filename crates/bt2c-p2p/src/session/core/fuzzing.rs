@@ -14,14 +14,17 @@ use tokio_util::codec::Decoder;
 use super::{Action, SessionConfig, SessionCore};
 use crate::{
     config::{P2PConfig, Tip},
-    local::Local,
+    local::{Local, OwnChain},
     peer::Direction,
     reason::{CloseReason, Refusal},
     session::Consent,
 };
 
 const START: Time = Time::from_secs(1_712_352_000);
-const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };
+const CHAIN: OwnChain = OwnChain {
+    tip: Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) },
+    first_block: Height::GENESIS,
+};
 
 /// What has an answer.
 const QUESTIONS: [MessageKind; 3] = [MessageKind::GetPeers, MessageKind::GetBlocks, MessageKind::GetHeaders];
@@ -64,7 +67,7 @@ impl Run {
         let consent = Consent { peer: peer_id, incoming, ping_secret: 7 };
         let (session, deadline) = (SessionConfig::new(&config), START + config.connection_timeout);
         let mut core = SessionCore::new(START, session, local, direction, remote, consent, deadline);
-        core.start(START, TIP);
+        core.start(START, CHAIN);
         let mut run = Self {
             core,
             codec: FrameCodec::new(),
@@ -191,7 +194,7 @@ impl Run {
             self.judging = false;
             self.admitted |= verdict.is_ok() && !self.ended;
         }
-        self.core.handle_verdict(self.now, verdict, TIP);
+        self.core.handle_verdict(self.now, verdict, CHAIN);
     }
 
     /// A question of ours went out.

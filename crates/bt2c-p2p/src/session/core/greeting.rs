@@ -6,7 +6,7 @@ use bt2c_proto::{Envelope, Message, Time};
 
 use super::{Action, Phase, SessionCore};
 use crate::{
-    config::Tip,
+    local::OwnChain,
     peer::Direction,
     reason::{CloseReason, Refusal},
 };
@@ -16,9 +16,9 @@ const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl SessionCore {
     /// Begins: the dialer speaks first.
-    pub(crate) fn start(&mut self, now: Time, tip: Tip) {
+    pub(crate) fn start(&mut self, now: Time, chain: OwnChain) {
         if self.direction == Direction::Outbound {
-            self.send_hello(now, tip);
+            self.send_hello(now, chain);
         }
     }
 
@@ -46,14 +46,14 @@ impl SessionCore {
     }
 
     /// The manager judged the hello.
-    pub(crate) fn handle_verdict(&mut self, now: Time, verdict: Result<(), Refusal>, tip: Tip) {
+    pub(crate) fn handle_verdict(&mut self, now: Time, verdict: Result<(), Refusal>, chain: OwnChain) {
         if self.phase != Phase::AwaitVerdict {
             return;
         }
         match verdict {
             Ok(()) => {
                 if self.direction == Direction::Inbound {
-                    self.send_hello(now, tip);
+                    self.send_hello(now, chain);
                 }
                 self.phase = Phase::Open;
                 (self.last_received, self.last_ping) = (now, now);
@@ -64,8 +64,8 @@ impl SessionCore {
         }
     }
 
-    fn send_hello(&mut self, now: Time, tip: Tip) {
-        let hello = self.local.hello(tip, self.remote);
+    fn send_hello(&mut self, now: Time, chain: OwnChain) {
+        let hello = self.local.hello(chain, self.remote);
         let frame = self.local.frame(&Message::Hello(Box::new(hello)), now);
         self.actions.push_back(Action::Send(frame));
     }

@@ -7,10 +7,13 @@ use bt2c_proto::{
 use bt2c_security::{SecurityConfig, SecurityManager};
 
 use super::*;
-use crate::config::Tip;
+use crate::{config::Tip, local::OwnChain};
 
 const START: Time = Time::from_secs(1_712_352_000);
-const TIP: Tip = Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) };
+const CHAIN: OwnChain = OwnChain {
+    tip: Tip { height: Height::new(7), hash: BlockHash::from_bytes([7; 32]) },
+    first_block: Height::GENESIS,
+};
 
 fn genesis() -> Block {
     let content = HeaderContent {
@@ -49,7 +52,7 @@ impl Pair {
     fn new(config: &P2PConfig) -> Self {
         let sides = [core(config, Direction::Outbound), core(config, Direction::Inbound)];
         let mut pair = Self { now: START, sides, log: Vec::new() };
-        pair.sides.iter_mut().for_each(|side| side.start(START, TIP));
+        pair.sides.iter_mut().for_each(|side| side.start(START, CHAIN));
         pair.settle();
         pair
     }
@@ -67,7 +70,7 @@ impl Pair {
         let Some(action) = self.sides[side].poll_action() else { return false };
         match action {
             Action::Send(frame) => self.transfer(side, &frame),
-            Action::Judge(_) => self.sides[side].handle_verdict(self.now, Ok(()), TIP),
+            Action::Judge(_) => self.sides[side].handle_verdict(self.now, Ok(()), CHAIN),
             other => self.log.push((side, other)),
         }
         true
@@ -150,11 +153,11 @@ fn both_sides_open_and_measure_their_round_trips() {
 #[test]
 fn silence_ends_a_connection_after_its_timeout_and_not_before() {
     let mut alone = core(&config(), Direction::Outbound);
-    alone.start(START, TIP);
-    let hello = Message::Hello(Box::new(alone.local.hello(TIP, alone.remote)));
+    alone.start(START, CHAIN);
+    let hello = Message::Hello(Box::new(alone.local.hello(CHAIN, alone.remote)));
     let frame = alone.local.frame(&hello, START);
     alone.handle_body(START, &frame.body());
-    alone.handle_verdict(START, Ok(()), TIP);
+    alone.handle_verdict(START, Ok(()), CHAIN);
     alone.handle_timeout(START + Duration::from_secs(74));
     assert!(alone.phase != Phase::Closed);
     alone.handle_timeout(START + Duration::from_secs(75));
@@ -176,11 +179,11 @@ fn a_peer_that_says_no_hello_is_let_go() {
 #[test]
 fn the_time_a_verdict_takes_is_not_the_peers() {
     let mut held = core(&config(), Direction::Inbound);
-    let hello = Message::Hello(Box::new(held.local.hello(TIP, held.remote)));
+    let hello = Message::Hello(Box::new(held.local.hello(CHAIN, held.remote)));
     let late = START + Duration::from_secs(9);
     held.handle_body(late, &held.local.frame(&hello, START).body());
     held.handle_timeout(late + Duration::from_secs(9));
-    held.handle_verdict(late + Duration::from_secs(9), Ok(()), TIP);
+    held.handle_verdict(late + Duration::from_secs(9), Ok(()), CHAIN);
     assert_eq!(held.phase, Phase::Open);
 }
 
@@ -195,7 +198,7 @@ fn requests_before_hello_and_second_hellos_are_violations() {
     ));
 
     let mut pair = Pair::new(&config());
-    let hello = pair.sides[0].local.hello(TIP, pair.sides[0].remote);
+    let hello = pair.sides[0].local.hello(CHAIN, pair.sides[0].remote);
     pair.send(&Message::Hello(Box::new(hello)));
     assert_eq!(pair.closed(1), Some(CloseReason::Local(CloseCode::Protocol)));
 }

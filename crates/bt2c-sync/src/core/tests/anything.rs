@@ -136,14 +136,13 @@ impl World {
         if self.up.insert(peer) {
             self.told.insert(peer, height.into());
             let facts = PeerFacts {
-                id: id(peer),
-                height: Height::new(height.into()),
-                hash: Some(self.any_block(block).hash()),
-                genesis: names_genesis.then(|| self.test.genesis_ref().hash),
                 requests_per_minute: Some(u64::from(block) * 20),
-                standing: 0,
-                streams: false,
-                tells_headers: false,
+                ..PeerFacts::new(
+                    id(peer),
+                    Height::new(height.into()),
+                    Some(self.any_block(block).hash()),
+                    names_genesis.then(|| self.test.genesis_ref().hash),
+                )
             };
             self.core.handle_peer_up(self.now, &facts);
         }
@@ -260,16 +259,7 @@ proptest! {
             world.take(Step::Down { peer });
             world.drain();
         }
-        let facts = PeerFacts {
-            id: id(9),
-            height: goal.height,
-            hash: Some(goal.hash),
-            genesis: Some(world.test.genesis_ref().hash),
-            requests_per_minute: None,
-            standing: 0,
-            streams: false,
-            tells_headers: false,
-        };
+        let facts = PeerFacts::new(id(9), goal.height, Some(goal.hash), Some(world.test.genesis_ref().hash));
         world.up.insert(9);
         world.core.handle_peer_up(world.now, &facts);
         world.drain();

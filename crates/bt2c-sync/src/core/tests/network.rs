@@ -69,6 +69,8 @@ pub(super) struct Node {
     held: VecDeque<Input>,
     /// Who is sent a stream, and what is left of it.
     streams: BTreeMap<usize, GetBlocks>,
+    /// The lowest height from which on it has bodies, and says so.
+    pub(super) first_block: Height,
     /// Requests a minute that its hello says it serves.
     pub(super) limit: Option<u64>,
     pub(super) events: Vec<Event>,
@@ -169,6 +171,7 @@ impl Network {
             line_free: Time::default(),
             held: VecDeque::new(),
             streams: BTreeMap::new(),
+            first_block: Height::GENESIS,
             limit: None,
             events: Vec::new(),
             replies: Vec::new(),
@@ -253,7 +256,7 @@ impl Network {
     }
 
     fn facts(&self, node: usize) -> PeerFacts {
-        let Node { store, behaviour, base, limit, .. } = &self.nodes[node];
+        let Node { store, behaviour, base, limit, first_block, .. } = &self.nodes[node];
         let tip = store.tip();
         let height = match behaviour {
             Behaviour::FalseHeight(height) | Behaviour::FalseHash(height) => Height::new(*height),
@@ -261,17 +264,17 @@ impl Network {
             _ => tip.height,
         };
         PeerFacts {
-            id: id(node),
-            height,
-            hash: match behaviour {
-                Behaviour::FalseHash(_) => Some(BlockHash::from_bytes([0; 32])),
-                _ => Some(tip.hash).filter(|_| height == tip.height),
-            },
-            genesis: Some(self.test.genesis().hash()).filter(|_| !base),
             requests_per_minute: *limit,
-            standing: 0,
-            streams: false,
-            tells_headers: false,
+            first_block: *first_block,
+            ..PeerFacts::new(
+                id(node),
+                height,
+                match behaviour {
+                    Behaviour::FalseHash(_) => Some(BlockHash::from_bytes([0; 32])),
+                    _ => Some(tip.hash).filter(|_| height == tip.height),
+                },
+                Some(self.test.genesis().hash()).filter(|_| !base),
+            )
         }
     }
 
@@ -421,7 +424,11 @@ impl Network {
             return self.send_part(at, by, range.request_id.unwrap());
         }
         let behaviour = self.nodes[at].behaviour.clone();
-        let bodies = self.nodes[at].store.bodies(range.start_height..=range.end_height, 1_000_000).unwrap();
+        let mut bodies =
+            self.nodes[at].store.bodies(range.start_height..=range.end_height, 1_000_000).unwrap();
+        if range.start_height < self.nodes[at].first_block {
+            bodies.clear();
+        }
         let mut blocks: Vec<Block> =
             bodies.iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect();
         blocks.truncate(self.fixed_answer.unwrap_or(usize::MAX));
@@ -492,7 +499,7 @@ impl Network {
             Behaviour::StopsShort => range.end_height.min(tip.saturating_sub(1)),
             _ => range.end_height.min(tip),
         };
-        let mut blocks: Vec<Block> = match range.start_height <= end {
+        let mut blocks: Vec<Block> = match (self.nodes[at].first_block..=end).contains(&range.start_height) {
             true => store.bodies(range.start_height..=end, 64 * 1024).unwrap(),
             false => Vec::new(),
         }

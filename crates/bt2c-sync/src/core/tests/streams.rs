@@ -93,6 +93,25 @@ fn several_quick_peers_are_asked_as_little_as_one() {
 }
 
 #[test]
+fn who_has_pruned_is_asked_for_what_it_keeps() {
+    let mut network = modern(2, 6000);
+    network.nodes[1].line = Some(100_000);
+    network.nodes[2].first_block = Height::new(2000);
+    network.connect_to(NODE, &[2]);
+    network.run(Duration::from_secs(10));
+    // Nothing but whether it has what it claims: what follows ours, it does not keep.
+    assert_eq!((network.nodes[2].served, network.nodes[NODE].store.tip().height), (1, Height::GENESIS));
+    assert_eq!(network.nodes[NODE].core.bottleneck(), Some(Bottleneck::Peers));
+    assert!(!network.nodes[NODE].core.is_synced());
+    network.connect_to(NODE, &[1]);
+    time_to_sync(&mut network, Duration::from_secs(600)).expect("it ends");
+    let contributions: BTreeMap<_, _> = network.nodes[NODE].core.contributions().collect();
+    assert_eq!(contributions.len(), 2, "it helps with the rest: {contributions:?}");
+    assert!(network.nodes[NODE].core.peers.values().all(|state| state.demerits == 0));
+    network.assert_nobody_blamed();
+}
+
+#[test]
 fn the_fork_is_found_with_one_question() {
     for (ours, theirs) in [(20, 35), (1, 1), (99, 100), (30, 80)] {
         let mut network = Network::new(2);
@@ -299,14 +318,9 @@ fn who_never_shows_its_height_is_waited_for_a_second_whoever_else_was_not_asked(
     let now = Time::from_secs(GENESIS_TIME + 10_000);
     let up = |core: &mut Core, number, height, hash| {
         let facts = PeerFacts {
-            id: PeerId::from_bytes([number; 32]),
-            height: Height::new(height),
-            hash,
-            genesis: Some(genesis.hash),
-            requests_per_minute: None,
-            standing: 0,
             streams: true,
             tells_headers: true,
+            ..PeerFacts::new(PeerId::from_bytes([number; 32]), Height::new(height), hash, Some(genesis.hash))
         };
         core.handle_peer_up(now, &facts);
     };
