@@ -12,6 +12,7 @@ mod nearest;
 mod node_config;
 mod print;
 mod size;
+mod units;
 mod value;
 
 pub(crate) use duration::MAX_DURATION;

@@ -365,17 +365,6 @@ impl Envelope<'_> {
         }
         Ok(Some(message))
     }
-
-    /// The hash of the block in a `new_block`, read without its transactions, so that a block known already costs no
-    /// more than that.
-    pub fn new_block_hash(&self) -> Option<BlockHash> {
-        #[derive(Deserialize)]
-        struct HeaderOnly {
-            block: crate::block::BlockHeader,
-        }
-
-        serde_json::from_str::<HeaderOnly>(self.data).ok().map(|data| data.block.hash())
-    }
 }
 
 fn parse_data(kind: MessageKind, data: &str) -> serde_json::Result<Message> {

@@ -103,7 +103,6 @@ fn used(received: &[u8], piece: usize) -> usize {
         if let Ok(Some(body)) = codec.decode(&mut buffer) {
             let split = Envelope::split(&body);
             if let Ok(envelope) = &split {
-                let _known_already = envelope.new_block_hash();
                 drop(envelope.message());
             }
         }

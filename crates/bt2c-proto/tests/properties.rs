@@ -188,13 +188,6 @@ proptest! {
     }
 
     #[test]
-    fn a_header_read_without_its_transactions_is_the_blocks_own(block in block(), sender in node_id()) {
-        let message = Message::NewBlock(NewBlock { block: block.clone() });
-        let body = Frame::encode(&message, &sender, Time::from_secs(1)).unwrap().body();
-        prop_assert_eq!(Envelope::split(&body).unwrap().new_block_hash(), Some(block.hash()));
-    }
-
-    #[test]
     fn no_bytes_panic_the_reader(body in vec(any::<u8>(), 0..400)) {
         let _ = read(&body);
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::units;
+
 /// Units and their lengths in milliseconds, longest first.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -20,13 +22,10 @@ pub struct DurationError(Box<str>);
 /// # Errors
 /// [`DurationError`] for anything else, also for a number without a unit, and above a hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let error = || DurationError(text.chars().take(40).collect());
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| error())?;
-    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
-    let duration = number.checked_mul(*millis).map(Duration::from_millis);
-    duration.filter(|duration| *duration <= MAX_DURATION).ok_or_else(error)
+    let duration = units::parse(text, &UNITS).map(Duration::from_millis);
+    duration
+        .filter(|duration| *duration <= MAX_DURATION)
+        .ok_or_else(|| DurationError(text.chars().take(40).collect()))
 }
 
 /// Writes a duration in the largest unit that divides it; what is below a millisecond is cut.
