@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Instant,
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -52,15 +53,21 @@ fn body_bytes(home: &Path) -> u64 {
 /// Kills a process when it has begun to store for this many times, or has all these bytes; says whether it was still
 /// running.
 fn kill_when_it_stores(process: &mut Child, home: &Path, times: u32, all: u64) -> bool {
-    let (mut seen, mut left) = (body_bytes(home), times);
+    let (mut seen, mut left, start) = (body_bytes(home), times, now());
     while left > 0 && seen < all && process.try_wait().expect("it is our child").is_none() {
-        let now = body_bytes(home);
-        left -= u32::from(now > seen);
-        seen = now;
+        let bytes = body_bytes(home);
+        left -= u32::from(bytes > seen);
+        seen = bytes;
+        assert!(now() - start < support::DEADLINE, "{seen} bytes stored, and no more come");
         std::thread::yield_now();
     }
     process.kill().expect("it is our child");
     process.wait().expect("it ends").code().is_none()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a real process is waited for")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn import_and_kill(home: &Path, lines: &[String], times: u32) -> bool {

@@ -52,9 +52,10 @@ impl ChainCheck {
         Self { last: None, tip: store.tip() }
     }
 
-    /// The block that the pass ends with.
-    pub const fn tip(&self) -> BlockRef {
-        self.tip
+    /// The block that the pass ends with. Another one of the same height takes its place if the chain is reorganised
+    /// meanwhile.
+    pub fn tip(&self) -> BlockRef {
+        self.last.filter(|last| last.height == self.tip.height).unwrap_or(self.tip)
     }
 
     /// How many blocks were checked, pruned ones included.
@@ -62,7 +63,7 @@ impl ChainCheck {
         self.last.map_or(0, |last| last.height.get() + 1)
     }
 
-    /// Checks up to `count` more blocks; says whether that was all.
+    /// Checks up to `count` more blocks, and not more than a megabyte of them; says whether that was all.
     ///
     /// # Errors
     /// The first fault.
@@ -72,19 +73,36 @@ impl ChainCheck {
         consensus: &dyn Consensus,
         count: u64,
     ) -> Result<bool, ChainFault> {
+        self.step_back(store)?;
         self.pass_over_pruned(store)?;
         let end = self.tip.height.get().min(self.checked() + count.max(1) - 1);
-        while self.checked() <= end {
+        if self.checked() <= end {
             let height = Height::new(self.checked());
             let bodies = store.bodies(height..=Height::new(end), 1 << 20)?;
             if bodies.is_empty() && !self.pass_over_pruned(store)? {
                 return Err(ChainFault::Missing(height));
             }
             for bytes in &bodies {
-                self.check(consensus, bytes)?;
+                match self.check(consensus, bytes) {
+                    // The chain changed between two reads.
+                    Err(ChainFault::Link(_)) if self.step_back(store)? => break,
+                    result => result?,
+                }
             }
         }
-        Ok(self.checked() > self.tip.height.get())
+        Ok(self.checked() > self.tip.height.get() && !self.step_back(store)?)
+    }
+
+    /// Goes back to a block that is still on the main chain, if the last one no longer is; says whether.
+    fn step_back(&mut self, store: &dyn ChainStore) -> Result<bool, ChainFault> {
+        let mut back = false;
+        while let Some(last) = self.last.filter(|last| last.height > Height::GENESIS)
+            && store.main(last.height)?.is_some_and(|main| main.hash != last.hash)
+        {
+            self.last = Some(store.block(&last.parent)?.ok_or(StoreError::Missing(last.parent))?);
+            back = true;
+        }
+        Ok(back)
     }
 
     /// Goes on with the first block that is kept, if it lies ahead: the store may prune meanwhile. Says whether it does.
@@ -173,6 +191,26 @@ mod tests {
         assert_eq!(check.checked(), 5);
         let fault = check.step(&store, &test, 100).unwrap_err();
         assert!(matches!(fault, ChainFault::Root(height) if height.get() == 7), "{fault}");
+    }
+
+    #[test]
+    fn a_chain_that_is_reorganised_meanwhile_is_checked_where_it_ends_up() {
+        let test = TestConsensus::new();
+        let store = MemoryStore::new(test.genesis_block());
+        let row = test.row(&store.tip(), 10, 0);
+        store.append(&checked(&row), row[9].hash()).unwrap();
+        for checked_before in [3, 7, 10] {
+            let mut check = ChainCheck::new(&store);
+            while check.checked() <= checked_before {
+                check.step(&store, &test, 1).unwrap();
+            }
+            let salt = u8::try_from(checked_before).unwrap();
+            let fork = store.main(Height::new(4)).unwrap().unwrap();
+            let branch = test.row(&fork, 6 + u64::from(salt), salt);
+            store.append(&checked(&branch), branch.last().unwrap().hash()).unwrap();
+            while !check.step(&store, &test, 2).unwrap() {}
+            assert_eq!(check.tip(), store.main(Height::new(check.checked() - 1)).unwrap().unwrap());
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub struct Handle {
     pub(crate) compute: Arc<dyn Compute>,
 }
 
-/// Blocks that are checked in one job by [`Handle::verify_chain_consistency`].
+/// Blocks that are checked in one job by [`Handle::verify_chain_consistency`], at most.
 const CHECK_STEP: u64 = 500;
 
 impl Handle {
@@ -169,7 +169,7 @@ impl Handle {
         mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Consistency, ChainFault> {
         let mut check = ChainCheck::new(&*self.store);
-        let tip = check.tip().tip();
+        let of = check.tip().height.get() + 1;
         loop {
             let (store, consensus) = (Arc::clone(&self.store), Arc::clone(&self.consensus));
             let step = move || {
@@ -179,13 +179,13 @@ impl Handle {
             let (stepped, result) = self.compute.compute(cost::SERVE, step).await;
             check = stepped;
             let done = result?;
-            progress(check.checked(), tip.height.get() + 1);
+            progress(check.checked(), of);
             if done {
                 break;
             }
         }
         let claims = self.status().await.map_or_else(Vec::new, |status| status.claims);
-        Ok(Consistency::compare(&*self.store, tip, &claims)?)
+        Ok(Consistency::compare(&*self.store, check.tip().tip(), &claims)?)
     }
 
     async fn tell(&self, request: Request) {

@@ -2,7 +2,8 @@
 //!
 //! A client that says nothing, says it slowly, or does not take its answer must not hold a place for ever, for there are only
 //! so many. Each wait has an end of its own: the head of a request ([`HEAD_TIMEOUT`]), its body
-//! ([`guard`](super::guard)), any byte at all ([`IDLE`]), and the connection as a whole ([`LIFETIME`]), unless it streams events.
+//! ([`guard`](super::guard)), any byte at all ([`IDLE`]), and the connection as a whole ([`LIFETIME`]), unless its answer is a
+//! stream.
 
 use std::{
     io,

@@ -104,11 +104,12 @@ impl Core {
         }
         let claim = state.claim?;
         let leads = self.pursuit.as_ref().is_some_and(|pursuit| pursuit.leader == *peer);
-        if !leads
-            && self.is_candidate(state).is_some()
-            && self.is_far(claim, state)
-            && self.wants_proof(claim)
-        {
+        let is_doubtful = || match self.keeps_what_we_lack(state) {
+            true => self.is_far(claim, state) && self.wants_proof(claim),
+            // It is not followed, so nothing else would show whether it has it.
+            false => claim.height > state.proven,
+        };
+        if !leads && self.is_candidate(state).is_some() && is_doubtful() {
             return Some((Purpose::Probe, claim.height, claim.height));
         }
         let pursuit = self.pursuit.as_ref()?;
@@ -120,7 +121,7 @@ impl Core {
             Stage::Forking(_) | Stage::Locating => None,
             Stage::Fetching if state.diverged && !leads => None,
             // It helps from there on.
-            Stage::Fetching if !state.keeps(pursuit.next_height()) => None,
+            Stage::Fetching if !leads && !state.keeps(pursuit.next_height()) => None,
             Stage::Fetching => {
                 let wanted = wanted.get_or_insert_with(|| self.wanted(now, pursuit));
                 let range = self.range_for(wanted, state, claim, leads);
@@ -145,12 +146,17 @@ impl Core {
         state.usable() && state.muted_until <= now && !state.diverged && !state.is_late() && has
     }
 
+    /// Bytes of what is here.
+    fn held(&self, pursuit: &Pursuit) -> usize {
+        let checking: usize = self.checking.values().map(|job| job.bytes).sum();
+        pursuit.bytes().saturating_add(checking)
+    }
+
     /// What of the window is neither here nor asked for.
     fn wanted(&self, now: Time, pursuit: &Pursuit) -> Wanted {
         let requests = || self.peers.values().filter_map(|state| state.request);
         let asked: Vec<(u64, u64)> = requests().filter_map(|request| request.outstanding()).collect();
         let last = pursuit.cursor.height.get() + self.config.window_blocks;
-        let checking: usize = self.checking.values().map(|job| job.bytes).sum();
         let due: u64 = asked.iter().map(|(start, end)| (end.min(&last) + 1).saturating_sub(*start)).sum();
         let due = usize::try_from(due).unwrap_or(usize::MAX).saturating_mul(self.average_block());
         let helpers = || self.peers.values().filter(|state| self.helps(now, state, pursuit));
@@ -158,7 +164,7 @@ impl Core {
             head: pursuit.next_height(),
             run_end: pursuit.run_end(),
             last,
-            held: pursuit.bytes().saturating_add(checking).saturating_add(due),
+            held: self.held(pursuit).saturating_add(due),
             least_demerits: helpers().map(|state| state.demerits).min().unwrap_or(0),
             gaps: pursuit.gaps(last, asked.into_iter()).into(),
         }
@@ -214,6 +220,7 @@ impl Core {
         let last = pursuit.cursor.height.get() + self.config.window_blocks;
         let state = self.peers.get(peer).filter(|state| self.helps(now, state, pursuit))?;
         let last = last.min(state.claim?.height);
+        let room = self.config.window_bytes.saturating_sub(self.held(pursuit)) / self.average_block();
         let time = |state: &PeerState, blocks: u64| {
             let bytes = blocks.saturating_mul(self.average_block() as u64);
             let guess = || Duration::from_millis(bytes / GUESSED_BYTES_PER_MS);
@@ -221,7 +228,8 @@ impl Core {
         };
         let rest = |state: &PeerState| {
             let (next, end) = state.request.filter(|request| request.stream.is_some())?.outstanding()?;
-            let left = (end.min(last) + 1).checked_sub(next).filter(|left| *left > 0)?;
+            let end = end.min(last).min(next.saturating_add(room as u64));
+            let left = (end + 1).checked_sub(next).filter(|left| *left > 0)?;
             Some((next, left, time(state, left)))
         };
         let others = self.peers.iter().filter_map(|(other, state)| Some((*other, rest(state)?)));

@@ -91,11 +91,14 @@ impl Core {
             (Some(pursuit), Some(best)) => {
                 let stays = shown.iter().any(|(peer, _, late, ..)| *peer == pursuit.leader && !late);
                 if !stays && pursuit.leader != best {
+                    let before = pursuit.leader;
                     pursuit.follow(best);
                     if matches!(pursuit.stage, Stage::Forking(_) | Stage::Locating) {
                         self.pursuit = None;
                         self.start_pursuit(best);
                     }
+                    // Its stream may go on for ever, and is no longer what decides.
+                    self.cancel(before);
                 }
             }
             (Some(_), None) => self.end_pursuit(),

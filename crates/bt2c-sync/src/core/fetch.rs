@@ -162,8 +162,9 @@ impl Core {
                 break;
             }
             parent = Some(place.hash);
-            // What follows the others is taken however far it reaches: whoever sends it is read no faster than it is stored.
-            if height < pursuit.next_height() || (height > last && height != pursuit.run_end() + 1) {
+            // What the leader sends after the others is taken however far it reaches, for it is read no faster than it is stored.
+            let follows = leads && height == pursuit.run_end() + 1;
+            if height < pursuit.next_height() || (height > last && !follows) {
                 continue;
             }
             let header = pursuit.header(height);

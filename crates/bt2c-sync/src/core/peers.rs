@@ -205,7 +205,9 @@ impl PeerState {
             None => GenesisState::Unasked,
         };
         Self {
-            claim: Some(Claim { height: facts.height.get(), hash: facts.hash }),
+            // Who keeps not even its tip has nothing that it could be asked for.
+            claim: Some(Claim { height: facts.height.get(), hash: facts.hash })
+                .filter(|_| facts.first_block <= facts.height),
             told: facts.height.get(),
             proven: 0,
             genesis,

@@ -304,6 +304,40 @@ fn a_tip_that_does_not_exist_keeps_nobody_from_following_another() {
 }
 
 #[test]
+fn who_leads_and_says_that_it_has_pruned_what_follows_its_fork_holds_nothing_up() {
+    let mut network = Network::new(3);
+    let chain = network.row(1, 40, 0);
+    network.give(0, &chain);
+    network.give(2, &chain);
+    // Higher by a block, on a branch that leaves ours where it says to keep nothing.
+    network.give(1, &chain[..30]);
+    network.grow(1, 11, 1);
+    network.nodes[1].behaviour = Behaviour::FalseHash(41);
+    network.nodes[1].first_block = Height::new(41);
+    network.link(0, 1);
+    network.run(Duration::from_secs(1));
+    network.grow(2, 5, 0);
+    network.link(0, 2);
+    network.run(Duration::from_secs(60));
+    assert_eq!(network.nodes[0].store.tip(), network.nodes[2].store.tip());
+}
+
+#[test]
+fn who_says_that_it_keeps_nothing_of_a_near_height_is_asked_to_show_it() {
+    let synced = |first_block: u64| {
+        let mut network = Network::new(2);
+        network.grow(1, 5, 0);
+        network.nodes[1].behaviour = Behaviour::Empty;
+        network.nodes[1].first_block = Height::new(first_block);
+        network.link(0, 1);
+        network.run(Duration::from_secs(5));
+        (network.nodes[0].core.is_synced(), network.blamed.len())
+    };
+    assert_eq!(synced(3), (true, 1), "a height of its hello at which it has nothing");
+    assert_eq!(synced(bt2c_proto::limits::MAX_INTEGER), (true, 0), "nothing could be asked of it");
+}
+
+#[test]
 fn answers_that_nobody_asked_for_are_counted_and_dropped() {
     let mut network = Network::new(2);
     let row = network.row(1, 3, 0);

@@ -13,9 +13,7 @@ use crate::{MemoryStore, check_block, import, testing::TestConsensus};
 enum Step {
     Up {
         peer: u8,
-        height: u8,
-        block: u8,
-        names_genesis: bool,
+        hello: Hello,
     },
     Down {
         peer: u8,
@@ -49,10 +47,32 @@ enum Step {
     },
 }
 
+/// What a peer says of itself.
+#[derive(Debug, Clone)]
+struct Hello {
+    height: u8,
+    block: u8,
+    names_genesis: bool,
+    streams: bool,
+    first_block: u64,
+}
+
+fn first_block() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(0), 3 => 0..70_u64, 1 => Just(bt2c_proto::limits::MAX_INTEGER)]
+}
+
+prop_compose! {
+    fn hello()(
+        height in any::<u8>(), block in any::<u8>(), names_genesis in any::<bool>(), streams in any::<bool>(),
+        first_block in first_block(),
+    ) -> Hello {
+        Hello { height, block, names_genesis, streams, first_block }
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        2 => (0..4_u8, any::<u8>(), any::<u8>(), any::<bool>())
-            .prop_map(|(peer, height, block, names_genesis)| Step::Up { peer, height, block, names_genesis }),
+        2 => (0..4_u8, hello()).prop_map(|(peer, hello)| Step::Up { peer, hello }),
         1 => (0..4_u8).prop_map(|peer| Step::Down { peer }),
         1 => (0..4_u8, any::<u8>(), 0..20_u8, any::<bool>())
             .prop_map(|(peer, first, count, forged)| Step::Blocks { peer, first, count, forged }),
@@ -127,21 +147,24 @@ impl World {
     }
 
     fn send(&mut self, peer: u8, blocks: Vec<Block>) {
-        self.asked.remove(&peer);
+        let request_id = self.asked.remove(&peer).and_then(|range| range.request_id);
         let size = blocks.len() * 700;
-        self.core.handle_blocks(self.now, id(peer), Blocks::whole(blocks), size);
+        let answer = Blocks { request_id, done: request_id.is_some(), ..Blocks::whole(blocks) };
+        self.core.handle_blocks(self.now, id(peer), answer, size);
     }
 
-    fn come_up(&mut self, peer: u8, height: u8, block: u8, names_genesis: bool) {
+    fn come_up(&mut self, peer: u8, hello: &Hello) {
         if self.up.insert(peer) {
-            self.told.insert(peer, height.into());
+            self.told.insert(peer, hello.height.into());
             let facts = PeerFacts {
-                requests_per_minute: Some(u64::from(block) * 20),
+                requests_per_minute: Some(u64::from(hello.block) * 20),
+                streams: hello.streams,
+                first_block: Height::new(hello.first_block),
                 ..PeerFacts::new(
                     id(peer),
-                    Height::new(height.into()),
-                    Some(self.any_block(block).hash()),
-                    names_genesis.then(|| self.test.genesis_ref().hash),
+                    Height::new(hello.height.into()),
+                    Some(self.any_block(hello.block).hash()),
+                    hello.names_genesis.then(|| self.test.genesis_ref().hash),
                 )
             };
             self.core.handle_peer_up(self.now, &facts);
@@ -163,9 +186,7 @@ impl World {
     fn take(&mut self, step: Step) {
         let now = self.now;
         match step {
-            Step::Up { peer, height, block, names_genesis } => {
-                self.come_up(peer, height, block, names_genesis)
-            }
+            Step::Up { peer, hello } => self.come_up(peer, &hello),
             Step::Down { peer } => {
                 self.up.remove(&peer);
                 self.asked.remove(&peer);

@@ -426,7 +426,7 @@ impl Network {
         let behaviour = self.nodes[at].behaviour.clone();
         let mut bodies =
             self.nodes[at].store.bodies(range.start_height..=range.end_height, 1_000_000).unwrap();
-        if range.start_height < self.nodes[at].first_block {
+        if range.start_height < self.nodes[at].first_block && !matches!(behaviour, Behaviour::FalseHash(_)) {
             bodies.clear();
         }
         let mut blocks: Vec<Block> =

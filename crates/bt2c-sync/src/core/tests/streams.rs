@@ -112,6 +112,23 @@ fn who_has_pruned_is_asked_for_what_it_keeps() {
 }
 
 #[test]
+fn what_is_taken_over_from_a_slow_leader_fits_the_window() {
+    let mut network = modern(2, 12_000);
+    network.configure(NODE, |config| config.window_bytes = 2 * FRAME_LIMIT);
+    network.nodes[1].behaviour = Behaviour::Trickles(Duration::from_secs(1));
+    network.nodes[2].line = Some(10_000_000);
+    network.connect_to(NODE, &[1]);
+    network.run(Duration::from_secs(3));
+    network.connect_to(NODE, &[2]);
+    let mut most = 0;
+    for _ in 0..1000 {
+        network.run(Duration::from_millis(10));
+        most = most.max(network.nodes[NODE].core.pursuit.as_ref().map_or(0, Pursuit::bytes));
+    }
+    assert!((FRAME_LIMIT..2 * FRAME_LIMIT + FRAME_LIMIT / 4).contains(&most), "{most} bytes");
+}
+
+#[test]
 fn the_fork_is_found_with_one_question() {
     for (ours, theirs) in [(20, 35), (1, 1), (99, 100), (30, 80)] {
         let mut network = Network::new(2);

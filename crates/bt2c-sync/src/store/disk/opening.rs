@@ -100,6 +100,9 @@ pub(super) fn attach_as_is(
     segments: &Segments,
 ) -> Result<Option<(BlockRef, End)>, StoreError> {
     let (Some(tip), Some(end)) = (index.tip()?, index.end()?) else { return Ok(None) };
+    if index.block(&tip.hash)?.is_none() {
+        return Ok(None);
+    }
     let Some(missing) = gap(segments, end)? else { return Ok(Some((tip, end))) };
     let reaches = |entry: &Entry| {
         let location = entry.location;
