@@ -140,6 +140,28 @@ fn a_missing_and_a_short_segment_are_named_by_the_first_block_in_them() {
 }
 
 #[test]
+fn an_index_that_knows_no_heights_as_older_ones_did_is_made_anew_for_a_look_too() {
+    let (disk, _) = laid_out();
+    let index = Path::new(DIR).join("index.redb");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), disk.read(&index).unwrap()).unwrap();
+    let database = redb::Database::open(file.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let heights = redb::TableDefinition::<&[u8; 32], u64>::new("heights");
+    assert!(transaction.delete_table(heights).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    disk.write_atomic(&index, &std::fs::read(file.path()).unwrap(), false).unwrap();
+    for heal in [false, true] {
+        let (disk, test) = (disk.after_kill(), TestConsensus::new());
+        let config = DiskStoreConfig { heal, ..config() };
+        let store = DiskStore::open(Arc::new(disk), Path::new(DIR), test.genesis_block(), config).unwrap();
+        let tip = store.tip();
+        assert_eq!(store.block(&tip.hash).unwrap(), Some(tip));
+    }
+}
+
+#[test]
 fn without_an_index_the_place_is_named() {
     let (disk, records) = laid_out();
     disk.remove(&Path::new(DIR).join("index.redb")).unwrap();
