@@ -6,6 +6,7 @@ mod elect;
 mod fetch;
 mod fork;
 mod headers;
+mod late;
 mod ledger;
 mod orphans;
 mod peers;
