@@ -73,7 +73,6 @@ impl ChainCheck {
         consensus: &dyn Consensus,
         count: u64,
     ) -> Result<bool, ChainFault> {
-        self.step_back(store)?;
         self.pass_over_pruned(store)?;
         let end = self.tip.height.get().min(self.checked() + count.max(1) - 1);
         if self.checked() <= end {

@@ -53,15 +53,15 @@ pub(super) fn verify(args: &QueryArgs) -> Result<()> {
         VerifyView::Progress { checked, of } => {
             progress.get_or_insert_with(|| Progress::new("checking", Some(of))).at(checked);
         }
-        other => last = Some(other),
+        VerifyView::Whole(view) => last = Some(Ok(view)),
+        VerifyView::Fault { fault } => last = Some(Err(fault)),
     })?;
     if let Some(progress) = progress {
         progress.finish();
     }
     let view = match last.context("the node stopped before the check was done")? {
-        VerifyView::Whole(view) => view,
-        VerifyView::Fault { fault } => bail!("the chain is damaged: {fault}"),
-        VerifyView::Progress { .. } => unreachable!("it is no last line"),
+        Ok(view) => view,
+        Err(fault) => bail!("the chain is damaged: {fault}"),
     };
     if args.json {
         return output::json(&view);
@@ -71,11 +71,10 @@ pub(super) fn verify(args: &QueryArgs) -> Result<()> {
         view.tip_hash,
         grouped(view.height.get())
     ))?;
-    let peers = |peers: &[PeerId]| grouped(u64::try_from(peers.len()).unwrap_or(u64::MAX));
     output::text(&pairs(&[
-        ("on our chain", format!("{} peers", peers(&view.agreeing))),
-        ("ahead, or unknown", format!("{} peers", peers(&view.ahead))),
-        ("on another chain", format!("{} peers", peers(&view.differing))),
+        ("peers on our chain", view.agreeing.len().to_string()),
+        ("peers ahead, or unknown", view.ahead.len().to_string()),
+        ("peers on another chain", view.differing.len().to_string()),
     ]))
 }
 

@@ -22,7 +22,7 @@ pub struct DurationError(Box<str>);
 /// # Errors
 /// [`DurationError`] for anything else, also for a number without a unit, and above a hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let duration = units::parse(text, &UNITS).map(Duration::from_millis);
+    let duration = units::multiply(units::split(text), &UNITS).map(Duration::from_millis);
     duration
         .filter(|duration| *duration <= MAX_DURATION)
         .ok_or_else(|| DurationError(text.chars().take(40).collect()))

@@ -27,7 +27,9 @@ pub struct SizeError(Box<str>);
 /// # Errors
 /// [`SizeError`] for anything else, and above 2⁶⁴ bytes.
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
-    units::parse(text, &UNITS).ok_or_else(|| SizeError(text.chars().take(40).collect()))
+    let (number, unit) = units::split(text);
+    units::multiply((number, unit.trim_start()), &UNITS)
+        .ok_or_else(|| SizeError(text.chars().take(40).collect()))
 }
 
 #[cfg(test)]
@@ -36,11 +38,11 @@ mod tests {
 
     #[test]
     fn a_number_counts_bytes_unless_it_has_a_unit() {
-        let sizes = [("0", 0), ("5000", 5000), ("3kB", 3000), ("2GB", 2_000_000_000), ("64MiB", 64 << 20)];
+        let sizes = [("0", 0), ("5000", 5000), ("3kB", 3000), ("2 GB", 2_000_000_000), ("64MiB", 64 << 20)];
         for (text, bytes) in sizes {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "GB", "-1", "1.5GB", "1gb", "1 GB", "99999999TiB"] {
+        for text in ["", "GB", "-1", "1.5GB", "1gb", "1 g b", "99999999TiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

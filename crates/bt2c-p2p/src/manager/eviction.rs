@@ -185,6 +185,15 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_network_does_not_push_others_out() {
+        let mut candidates: Vec<_> = (0..40).map(|n| candidate(n, u8::try_from(n).unwrap())).collect();
+        for n in 40..1000 {
+            candidates.push(candidate(n, 200));
+            let gone = evictee(candidates.clone(), [3, 4]).unwrap();
+            if n > 45 {
+                assert!(gone.0 >= 40, "{gone:?} after {n}");
+            }
+            candidates.retain(|one| one.connection != gone);
+        }
         // The flood holds every place, and is older than those who come after it, one from each network.
         let mut candidates: Vec<_> = (0..100).map(|n| candidate(n, 200)).collect();
         for n in 100..140 {

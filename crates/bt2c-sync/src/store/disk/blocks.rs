@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bt2c_proto::{BlockHash, Height};
 use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Key, Range, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
 use super::{index::failed, segments::Location};
@@ -63,6 +63,13 @@ impl Entry {
     }
 }
 
+/// The entries in rows of a table.
+pub(super) fn entries<K: Key>(
+    rows: Range<'_, K, EntryRow>,
+) -> impl Iterator<Item = Result<Entry, StoreError>> {
+    rows.map(|row| Ok(Entry::read(row.map_err(failed)?.1.value())))
+}
+
 /// The tables that say where a block lies.
 pub(super) struct Blocks<H, M, B> {
     heights: H,
@@ -102,10 +109,7 @@ where
 
     /// The main chain from a height on.
     fn main_from(&self, height: u64) -> Result<Vec<Entry>, StoreError> {
-        let row = |row: Result<(_, AccessGuard<'_, EntryRow>), _>| {
-            row.map(|(_, entry): (AccessGuard<'_, u64>, _)| Entry::read(entry.value())).map_err(failed)
-        };
-        self.main.range(height..).map_err(failed)?.map(row).collect()
+        entries(self.main.range(height..).map_err(failed)?).collect()
     }
 
     fn main_at(&self, height: u64) -> Result<Option<Entry>, StoreError> {

@@ -23,7 +23,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 use super::{
     backend::Backend,
-    blocks::{BESIDE, Entry, HEIGHTS, MAIN, ReadBlocks, WriteBlocks},
+    blocks::{self, BESIDE, Entry, HEIGHTS, MAIN, ReadBlocks, WriteBlocks},
     segments::{End, Location},
 };
 use crate::{
@@ -110,8 +110,8 @@ impl Index {
         let transaction = self.database.begin_read().map_err(failed)?;
         let table = transaction.open_table(MAIN).map_err(failed)?;
         let mut entries = Vec::new();
-        for row in table.range(range.start().get()..=range.end().get()).map_err(failed)? {
-            let entry = Entry::read(row.map_err(failed)?.1.value());
+        for entry in blocks::entries(table.range(range.start().get()..=range.end().get()).map_err(failed)?) {
+            let entry = entry?;
             if !take(&entry) {
                 break;
             }
@@ -134,10 +134,7 @@ impl Index {
     pub(super) fn beside_main(&self) -> Result<Vec<Entry>, StoreError> {
         let transaction = self.database.begin_read().map_err(failed)?;
         let table = transaction.open_table(BESIDE).map_err(failed)?;
-        let mut beside = Vec::new();
-        for row in table.iter().map_err(failed)? {
-            beside.push(Entry::read(row.map_err(failed)?.1.value()));
-        }
+        let mut beside = blocks::entries(table.iter().map_err(failed)?).collect::<Result<Vec<_>, _>>()?;
         beside.sort_unstable_by_key(|entry| (entry.location.segment, entry.location.offset));
         Ok(beside)
     }
